@@ -1,0 +1,82 @@
+"""The command line. Commands are imported when they are called: `nacre --help` takes no torch."""
+
+import importlib
+import logging
+import sys
+from collections.abc import Sequence
+
+from nacre import __version__
+from nacre.errors import NacreError
+
+COMMANDS = {
+    "train": "train a model on images of your own, or on a named data set",
+    "resume": "go on with a run, exactly where it stopped",
+    "sample": "draw new images from a run",
+    "reconstruct": "send images through an autoencoder and back",
+    "encode": "turn images into codes",
+    "models": "list the models and what they can do",
+    "data": "look at a data source before training on it",
+    "check-model": "check a model of your own against the contract",
+}
+
+HELP = f"""\
+usage: nacre COMMAND [...]
+
+Autoencoders, VAEs and GANs trained on your own images, measured honestly and put to use.
+
+commands:
+{"".join(f"  {name:<13} {help}{chr(10)}" for name, help in COMMANDS.items())}
+`nacre COMMAND --help` says more. A first try: nacre train vae
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code: 0, 1 (it failed), 2 (it cannot be meant), 128 + the signal that stopped it."""
+    argv = list(sys.argv[1:] if arguments is None else arguments)
+    if not argv or argv[0] in ("-h", "--help", "help"):
+        print(HELP, end="")
+        return 0
+    if argv[0] == "--version":
+        print(f"nacre {__version__}")
+        return 0
+    try:
+        return _command(argv[0])(argv[1:])
+    except NacreError as error:
+        return _failed(str(error), error.exit_code)
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        sys.stderr.close()
+        return 0
+    except (OSError, MemoryError) as error:
+        reason = f"{error.strerror or error}: {error.filename}" if isinstance(error, OSError) else "out of memory"
+        return _failed(f"{argv[0]} failed ({reason}).", 1)
+
+
+def _command(name: str):  # type: ignore[no-untyped-def]  # noqa: ANN202
+    if name not in COMMANDS:
+        import difflib
+
+        from nacre.errors import ConfigError
+
+        nearest = difflib.get_close_matches(name, COMMANDS, n=1)
+        raise ConfigError(
+            f"there is no command '{name}'; " + (f"did you mean '{nearest[0]}'?" if nearest else "see nacre --help")
+        )
+    _talk()
+    return importlib.import_module(f"nacre.cli.{name.replace('-', '_')}").main
+
+
+def _talk() -> None:
+    """What the library logs goes to standard error, one plain line each."""
+    logger = logging.getLogger("nacre")
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    logger.handlers = [handler]
+
+
+def _failed(sentence: str, code: int) -> int:
+    print("nacre: " + " ".join(sentence.split()), file=sys.stderr)
+    return code

@@ -1,0 +1,95 @@
+"""Command-line flags out of signatures."""
+
+import re
+import typing
+from collections.abc import Iterable, Sequence
+from typing import Any, NoReturn
+
+from jsonargparse import ArgumentParser, Namespace
+
+from nacre.errors import ConfigError
+from nacre.spec import Field, type_name, unknown
+
+
+class Parser(ArgumentParser):
+    """An argument parser whose mistakes are one sentence."""
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        """Raise a ConfigError instead of printing usage."""
+        raise ConfigError(_sentence(message, self))
+
+
+def parser(command: str, description: str, usage: str) -> Parser:
+    """A parser for one command."""
+    made = Parser(prog=f"nacre {command}", description=description, usage=f"nacre {command} {usage}", add_help=True)
+    made.formatter_class = _Help
+    return made
+
+
+def add(parser: Parser, title: str, fields: Iterable[Field]) -> None:
+    """A flag for each field, under a title."""
+    group = parser.add_argument_group(title)
+    for field in fields:
+        options: dict[str, Any] = {"nargs": "?", "const": True} if _is_switch(field) else {}
+        group.add_argument(
+            field.flag, type=field.type, default=None, metavar=_metavar(field), help=_help(field), **options
+        )
+
+
+def given(parsed: Namespace, fields: Iterable[Field]) -> dict[str, Any]:
+    """The flags that were given, by name."""
+    values = vars(parsed)
+    return {field.name: values[field.name] for field in fields if values.get(field.name) is not None}
+
+
+def parse(parser: Parser, argv: Sequence[str]) -> Namespace:
+    """Arguments as a namespace; what was not given is None or its own default."""
+    return parser.parse_args(_with_no(argv))
+
+
+def _with_no(argv: Sequence[str]) -> list[str]:
+    """`--no-mirror` is `--mirror false`."""
+    return [word for given in argv for word in (("--" + given[5:], "false") if given.startswith("--no-") else (given,))]
+
+
+def _is_switch(field: Field) -> bool:
+    return field.type is bool or bool in typing.get_args(field.type)
+
+
+def _metavar(field: Field) -> str:
+    if _is_switch(field):
+        return "yes|no"
+    kind = type_name(field.type)
+    return {"str": "TEXT", "int": "N", "float": "X"}.get(
+        kind, kind if "|" in kind else "N,N,…" if "tuple" in kind else "X"
+    )
+
+
+def _help(field: Field) -> str:
+    default = "" if field.default is None else f" (default: {_plain(field.default)})"
+    return (field.help + default).replace("%", "%%")
+
+
+def _plain(value: Any) -> str:
+    return "[" + ",".join(map(str, value)) + "]" if isinstance(value, tuple) else str(value)
+
+
+def _sentence(message: str, parser: Parser) -> str:
+    """What the parser complains of, in our words."""
+    text = " ".join(message.split())
+    bad = re.search(r'Parser key "([^"]+)": .*?Got value: (.*?)(?: Problem|$)', text)
+    if bad:
+        action = next(a for a in parser._actions if a.dest == bad[1])
+        return f"--{bad[1].replace('_', '-')} takes {type_name(getattr(action, '_typehint', action.type))}, got '{bad[2]}'."
+    stray = re.search(r"[Uu]nrecognized arguments: (\S+)", text)
+    if stray:
+        flags = [option for action in parser._actions for option in action.option_strings if option.startswith("--")]
+        return unknown(stray[1].partition("=")[0], flags, parser.prog)
+    return text[0].lower() + text[1:]
+
+
+class _Help(Parser().formatter_class):  # type: ignore[misc]
+    """Help without types and defaults of the parser's own: each flag's text already has them."""
+
+    def _get_help_string(self, action: Any) -> Any:
+        return action.help

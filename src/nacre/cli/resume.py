@@ -1,0 +1,38 @@
+"""`nacre resume`."""
+
+from collections.abc import Sequence
+
+from nacre.cli import flags
+from nacre.cli.train import report
+from nacre.data import DataSettings
+from nacre.engine.settings import Training
+from nacre.run import config as configuration
+from nacre.run import resume, trusted
+from nacre.spec import Field, fields, find_class
+
+OWN = [
+    Field("model", str | None, None, "FILE.py:CLASS again, for a model of your own"),
+    Field("accept_numerics", bool, False, "go on though threads, torch or processor differ; no longer bit-identical"),
+]
+
+
+def main(argv: Sequence[str]) -> int:
+    """Go on with a run."""
+    parser = flags.parser("resume", "Go on with a run from its last checkpoint.", "RUN [flags]")
+    parser.add_argument("run", help="the run directory")
+    flags.add(parser, "resuming", OWN)
+    listed = [*fields(DataSettings), *fields(Training), *_parameters(argv)]
+    flags.add(parser, "settings (steps and what is written when may change; the others must be what they were)", listed)
+    parsed = flags.parse(parser, argv)
+    run = resume(parsed.run, **flags.given(parsed, OWN), **flags.given(parsed, listed))
+    return report(run, parsed.model)
+
+
+def _parameters(argv: Sequence[str]) -> list[Field]:
+    """The flags of the run's own model, so that a changed one is refused by name."""
+    if not argv or argv[0].startswith("-"):
+        return []
+    model = argv[argv.index("--model") + 1] if "--model" in argv[:-1] else None
+    from pathlib import Path
+
+    return fields(find_class(trusted(configuration.read(Path(argv[0]))["model"], model)))

@@ -1,0 +1,50 @@
+"""`nacre train`."""
+
+from collections.abc import Sequence
+
+from nacre.cli import flags
+from nacre.data import DataSettings
+from nacre.engine.settings import Training
+from nacre.models import CATALOGUE
+from nacre.run import Run, train
+from nacre.spec import Field, fields, find_class, summary
+
+PLACES = [
+    Field("out", str | None, None, "the run directory; by default a new one under runs/"),
+    Field("overwrite", bool, False, "replace the run that --out holds"),
+    Field("init_from", str | None, None, "a run or model folder to take the initial weights from, and nothing else"),
+    Field("config", str | None, None, "a run, or a YAML file like its config.yaml, to repeat; flags override it"),
+]
+
+
+def main(argv: Sequence[str]) -> int:
+    """Train a model."""
+    model = argv[0] if argv and not argv[0].startswith("-") else None
+    own = fields(find_class(model)) if model else []
+    parser = flags.parser("train", _description(model), "[MODEL] [--data SOURCE] [flags]")
+    if model:
+        flags.add(parser, model, own)
+    for title, listed in (("data", fields(DataSettings)), ("training", fields(Training)), ("places", PLACES)):
+        flags.add(parser, title, listed)
+    parsed = flags.parse(parser, argv[1:] if model else argv)
+    settings = flags.given(parsed, [*own, *fields(DataSettings), *fields(Training)])
+    return report(train(model, **flags.given(parsed, PLACES), **settings), model)
+
+
+def report(run: Run, model: str | None) -> int:
+    """Say how a run ended and what to do next; returns the exit code."""
+    own = f" --model {model}" if model and model not in CATALOGUE else ""
+    if run.interrupted:
+        print(f"stopped and saved at step {run.done:,} of {run.steps:,}; go on with: nacre resume {run.path}{own}")
+        return 128 + run.interrupted
+    if run.score:
+        print(run.score)
+    print(f"done: {run.done:,} steps in {run.path}; next: nacre sample {run.path}{own}")
+    return 0
+
+
+def _description(model: str | None) -> str:
+    if model:
+        return summary(find_class(model))
+    listed = "; ".join(f"{name}: {summary(find_class(name))}" for name in CATALOGUE)
+    return f"MODEL is one of {listed}; or FILE.py:CLASS. Left out, the data choose. `nacre train MODEL --help` has its flags."

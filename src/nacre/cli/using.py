@@ -1,0 +1,118 @@
+"""What the commands that use a trained model have in common."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from nacre import images
+from nacre.cli import flags
+from nacre.data import DataSet, DataSettings
+from nacre.data import load as load_data
+from nacre.engine import pictures
+from nacre.errors import ConfigError, RunError, ShapeError
+from nacre.networks import is_image
+from nacre.pretrained import Pretrained, load
+from nacre.spec import Field
+
+COMMON = [
+    Field("model", str | None, None, "FILE.py:CLASS, for a model of your own"),
+    Field("checkpoint", str | None, None, "'best', or a step of the run; by default the latest weights"),
+    Field("device", str, "auto", "'auto', 'cpu', 'cuda', 'mps' …"),
+    Field("batch_size", int, 256, "items in one forward pass; results do not depend on it"),
+    Field("json", bool, False, "print the answer as JSON"),
+]
+
+DATA = Field("data", str | None, None, "a data source; by default the held-out images of the run's own")
+
+
+def parser(command: str, description: str, own: Sequence[Field]) -> flags.Parser:
+    """A parser for a command that uses a run."""
+    made = flags.parser(command, description, "RUN [flags]")
+    made.add_argument("run", help="a run, a model folder, or a hub id (user/name)")
+    flags.add(made, command, own)
+    flags.add(made, "common", COMMON)
+    return made
+
+
+def model_of(parsed: Any) -> Pretrained:
+    """The model that a command names."""
+    return load(parsed.run, model=parsed.model, checkpoint=parsed.checkpoint, device=parsed.device or "auto")
+
+
+def items_of(parsed: Any, model: Pretrained, split: str | None) -> tuple[DataSet, np.ndarray]:
+    """Data for a model, at its size: a set and the rows to take."""
+    from nacre.run import config as configuration
+
+    settings: dict[str, Any] = {}
+    if parsed.data is None:
+        run = Path(parsed.run)
+        if not (run / configuration.NAME).is_file():
+            raise ConfigError(f"{run} is not a run, so it has no data of its own: say --data SOURCE.")
+        settings = dict(configuration.read(run)["data"])
+    else:
+        settings = {"data": parsed.data, "validation": 0.0, "test": 0.0}
+        if is_image(model.shape):
+            settings |= {"channels": model.shape[0], "image_size": model.shape[1]}
+    dataset = load_data(DataSettings(**settings), progress=True)
+    if dataset.shape != model.shape:
+        raise ShapeError(
+            f"{parsed.run} was built for items of shape {model.shape} and {dataset.source} has {dataset.shape}; "
+            "give data of that shape."
+        )
+    rows = dataset.rows(split) if split and parsed.data is None else np.arange(len(dataset.items))  # type: ignore[arg-type]
+    return dataset, rows if len(rows) else np.arange(len(dataset.items))
+
+
+def floats(dataset: DataSet, rows: np.ndarray) -> Tensor:
+    """Items as the model takes them."""
+    return images.to_float(torch.from_numpy(np.ascontiguousarray(dataset.items[rows])))
+
+
+def write_items(out: Path, items: Tensor, stem: str = "sample") -> None:
+    """Items as a grid (.png), an archive (.npz), or a folder of PNGs.
+
+    Raises:
+        ConfigError: the name says none of these.
+        RunError: it cannot be written.
+    """
+    try:
+        if out.suffix == ".png":
+            out.parent.mkdir(parents=True, exist_ok=True)
+            pictures.save(out, pictures.page(items))
+        elif out.suffix == ".npz":
+            out.parent.mkdir(parents=True, exist_ok=True)
+            stored = images.to_uint8(items) if is_image(tuple(items.shape[1:])) else items
+            write_arrays(out, {"images" if stored.dtype == torch.uint8 else "x": stored.numpy()})
+        elif out.suffix:
+            raise ConfigError(f"--out takes a .png (a grid), a .npz, or a folder for single PNGs; got {out}.")
+        else:
+            _folder(out, items, stem)
+    except OSError as error:
+        raise RunError(f"{out} cannot be written ({error.strerror or error}); take another --out.") from None
+
+
+def write_arrays(out: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    """A .npz, whole or not at all."""
+    from nacre import files
+
+    with files.whole_file(out) as aside, aside.open("wb") as file:
+        np.savez(file, **arrays)  # type: ignore[arg-type]
+
+
+def answer(as_json: bool | None, sentence: str, **facts: Any) -> int:
+    """Say what was done, to a person or to a program."""
+    print(json.dumps({"schema_version": 1, **facts}) if as_json else sentence)
+    return 0
+
+
+def _folder(out: Path, items: Tensor, stem: str) -> None:
+    if not is_image(tuple(items.shape[1:])):
+        raise ConfigError(f"vectors are written to a .npz or drawn into a .png, not into single PNGs; got --out {out}.")
+    out.mkdir(parents=True, exist_ok=True)
+    for index, image in enumerate(items):
+        pictures.save(out / f"{stem}-{index:06d}.png", images.grid(image[None], gap=0))

@@ -1,0 +1,386 @@
+"""What every model promises, checked: on the catalogue by the tests, on your own by `nacre check-model FILE:CLASS`."""
+
+import copy
+import inspect
+import logging
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from nacre import images, seeds
+from nacre.data import DataSettings
+from nacre.data.stream import Stream
+from nacre.engine import checkpoint, sampling
+from nacre.engine.settings import Training
+from nacre.engine.update import Update
+from nacre.errors import NacreError
+from nacre.networks import is_image
+from nacre.pretrained import Pretrained, load
+from nacre.protocols import Objective, Step, capabilities
+from nacre.run import resume, train
+from nacre.run.session import build
+from nacre.spec import Spec, fields, find_class, spec
+
+BATCH = 8
+
+
+@dataclass(frozen=True)
+class Finding:
+    """The outcome of one check.
+
+    Attributes:
+        name: what was checked, as a sentence.
+        passed: None if it does not apply to the model.
+        detail: what was seen.
+    """
+
+    name: str
+    passed: bool | None
+    detail: str = ""
+
+
+class Broken(Exception):
+    """A promise that a model does not keep."""
+
+
+class NotApplicable(Exception):
+    """A promise that a model does not make."""
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A model under examination.
+
+    Attributes:
+        spec: which.
+        shape: of the items it is built for.
+        backend: of torch.compile in the comparison with eager execution.
+    """
+
+    spec: Spec
+    shape: tuple[int, ...]
+    backend: str
+
+    def build(self, dtype: torch.dtype = torch.float32) -> nn.Module:
+        """The model with the weights of seed 0."""
+        return build(self.spec, self.shape, 0).to(dtype)
+
+    def items(self, count: int = 64) -> np.ndarray:
+        """Items of the model's kind: smooth random uint8 images, or float32 vectors."""
+        noise = seeds.noise(seeds.normal(*self.shape), "contract", rows=range(count))
+        if not is_image(self.shape):
+            return noise.numpy()
+        smooth = torch.nn.functional.avg_pool2d(noise, 3, 1, 1, count_include_pad=False)
+        return images.to_uint8((smooth + 1) / 2).numpy()
+
+    def batch(self, size: int = BATCH, dtype: torch.dtype = torch.float32) -> Tensor:
+        """Items as a loss sees them."""
+        return images.to_float(torch.from_numpy(self.items()[:size])).to(dtype)
+
+    def train(self, model: nn.Module, steps: int, backend: str | None = None, **settings: Any) -> list[Update]:
+        """Play all objectives for some steps."""
+        training = Training(steps=steps, batch_size=BATCH, **settings)
+        updates = [Update(model, objective, training, backend) for objective in objectives(model)]
+        stream = Stream(self.items(), np.arange(64), BATCH)
+        for step in range(steps):
+            for update in updates:
+                if step in update.objective.when:
+                    update(step, stream.batch(step))
+        return updates
+
+    @property
+    def round(self) -> int:
+        """Steps after which every objective has been played at least twice."""
+        return max(o.when[min(1, len(o.when) - 1)] + 1 for o in objectives(self.build()))
+
+
+def check_model(
+    name: str,
+    parameters: Mapping[str, Any] | None = None,
+    *,
+    shape: tuple[int, ...] = (1, 16, 16),
+    backend: str = "aot_eager",
+) -> list[Finding]:
+    """Check a model against the contract.
+
+    Args:
+        name: of the catalogue, or "FILE.py:CLASS".
+        parameters: of its constructor.
+        shape: of the items to build it for.
+        backend: what torch.compile uses in the comparison with eager execution.
+    """
+    subject = Subject(spec(name, parameters), tuple(shape), backend)
+    return [_examined(check, subject) for check in CHECKS]
+
+
+def objectives(model: nn.Module) -> list[Objective]:
+    """A model's table."""
+    return list(model.objectives())  # type: ignore[operator]
+
+
+def parameters_documented(subject: Subject) -> str:
+    """the constructor's keywords have types, defaults and names of their own"""
+    listed = fields(find_class(subject.spec.name))
+    taken = {field.name for source in (DataSettings, Training) for field in fields(source)} & {f.name for f in listed}
+    demand(not taken, f"{', '.join(sorted(taken))} would shadow flags of training or data; rename them")
+    bare = [field.name for field in listed if field.type is Any or field.default is inspect.Parameter.empty]
+    demand(not bare, f"{', '.join(bare)} need a type and a default")
+    mute = [field.name for field in listed if not field.help]
+    return f"{', '.join(mute)} have no line under `Args:` for the help text" if mute else ""
+
+
+def objectives_cover(subject: Subject) -> str:
+    """objectives name parts that exist, and together cover every parameter"""
+    model = subject.build()
+    table = objectives(model)
+    demand(len({o.name for o in table}) == len(table), "two objectives have the same name")
+    training = Training(steps=1, batch_size=BATCH)
+    covered = {id(p) for o in table for p in Update(model, o, training).parameters}
+    left = [name for name, p in model.named_parameters() if p.requires_grad and id(p) not in covered]
+    demand(not left, f"no objective is over {', '.join(left[:5])}")
+    return ""
+
+
+def every_parameter_learns(subject: Subject) -> str:
+    """every parameter learns"""
+    model = subject.build()
+    before = {name: p.detach().clone() for name, p in model.named_parameters() if p.requires_grad}
+    subject.train(model, subject.round)
+    idle = [name for name, p in model.named_parameters() if name in before and torch.equal(p, before[name])]
+    demand(not idle, f"these did not move in {subject.round} steps: {', '.join(idle[:5])}")
+    return ""
+
+
+def only_its_own(subject: Subject) -> str:
+    """an objective moves the parameters that it is over, and no others"""
+    for index, objective in enumerate(objectives(subject.build())):
+        model = subject.build()
+        update = Update(model, objectives(model)[index], Training(steps=1, batch_size=BATCH))
+        own = {id(p) for p in update.parameters}
+        before = {name: p.detach().clone() for name, p in model.named_parameters() if id(p) not in own}
+        update(objective.when.start, subject.batch())
+        moved = [name for name, p in model.named_parameters() if name in before and not torch.equal(p, before[name])]
+        demand(not moved, f"objective '{objective.name}' also moved {', '.join(moved[:5])}")
+    return ""
+
+
+def losses_are_numbers(subject: Subject) -> str:
+    """losses are finite scalars with finite parts"""
+    model = subject.build()
+    for update in (Update(model, o, Training(steps=1, batch_size=BATCH)) for o in objectives(model)):
+        _, logs = update.accumulated(0, subject.batch())
+        bad = [name for name, part in logs.items() if part.ndim or not bool(part.isfinite())]
+        demand(not bad, f"objective '{update.objective.name}': {', '.join(bad)} is not a finite scalar")
+    return ""
+
+
+def compiled_equals_eager(subject: Subject) -> str:
+    """compiled gradients equal eager ones (to 1e-5 of the largest)"""
+    worst = 0.0
+    for index, _ in enumerate(objectives(subject.build())):
+        eager, compiled = subject.build(), subject.build()
+        training = Training(steps=1, batch_size=BATCH)
+        pair = [
+            Update(m, objectives(m)[index], training, backend).accumulated(0, subject.batch())[0]
+            for m, backend in ((eager, None), (compiled, subject.backend))
+        ]
+        for a, b in zip(*pair, strict=True):
+            worst = max(worst, float((a - b).abs().max() / a.abs().max().clamp(min=1e-12)))
+    demand(worst <= 1e-5, f"they differ by {worst:.1e}")
+    return f"{worst:.1e} with {subject.backend}"
+
+
+def micro_batches_agree(subject: Subject) -> str:
+    """gradients do not depend on micro-batches (to 1e-10 in float64), nor so on ranks"""
+    model = subject.build(torch.float64)
+    if any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in model.modules()):
+        raise NotApplicable("batch norm sees the batch")
+    worst = 0.0
+    for objective in objectives(model):
+        batch = subject.batch(dtype=torch.float64)
+        whole, parts = (
+            Update(model, objective, Training(steps=1, batch_size=BATCH, accumulate=n)).accumulated(0, batch)[0]
+            for n in (1, 2)
+        )
+        for a, b in zip(whole, parts, strict=True):
+            worst = max(worst, float((a - b).abs().max() / a.abs().max().clamp(min=1e-12)))
+    demand(
+        worst <= 1e-10, f"they differ by {worst:.1e}; is a loss no mean over the batch, or does it draw its own noise?"
+    )
+    return f"{worst:.1e}"
+
+
+def noise_by_address(subject: Subject) -> str:
+    """losses draw no noise of their own"""
+    model = subject.build()
+    for objective in objectives(model):
+        update = Update(copy.deepcopy(model), objective, Training(steps=1, batch_size=BATCH))
+        before = torch.default_generator.get_state()
+        torch.default_generator.manual_seed(1)
+        start = torch.default_generator.get_state()
+        for part, index, noise in update.micro_batches(0, subject.batch()):
+            objective.loss(part, Step(index, noise))
+        drew = not torch.equal(start, torch.default_generator.get_state())
+        torch.default_generator.set_state(before)
+        if drew:
+            return f"objective '{objective.name}' does: training repeats exactly, but not on another number of ranks"
+    return ""
+
+
+def resume_is_exact(subject: Subject) -> str:
+    """stopped and resumed is bit-identical to never stopped"""
+    steps = subject.round + 3
+    with folder() as place:
+        source = place / "items.npz"
+        np.savez(source, x=subject.items())
+        common: dict[str, Any] = {"data": str(source), "batch_size": BATCH, "validation": 0.1, "test": 0.0}
+        common |= {"log_every": 3, "sample_every": 0, **subject.spec.parameters}
+        name = subject.spec.name
+        with quiet():
+            train(name, steps=steps, out=place / "whole", **common)
+            train(name, steps=steps - 2, out=place / "halves", **common)
+            resume(place / "halves", model=name, steps=steps)
+        whole, halves = (checkpoint.load(place / run / "checkpoints", steps) for run in ("whole", "halves"))
+    del whole["best"], halves["best"]  # one was judged on its way, the other was not
+    different = [path for path, a, b in leaves(whole, halves) if not same(a, b)]
+    demand(not different, f"these differ: {', '.join(different[:5])}")
+    return ""
+
+
+def sampling_ignores_the_batch(subject: Subject) -> str:
+    """a sample does not depend on the batch that it is drawn in (to 1e-5 and one grey level)"""
+    model = subject.build()
+    if "sample" not in capabilities(model):
+        raise NotApplicable("it does not sample")
+    subject.train(model, subject.round)
+    at_once, one_by_one = (sampling.sample(model, 9, seed=3, chunk=chunk) for chunk in (9, 1))
+    worst = float((at_once - one_by_one).abs().max())
+    demand(worst <= 1e-5 * max(1.0, float(at_once.abs().max())), f"it differs by {worst:.1e}")
+    if is_image(subject.shape):
+        grey = (images.to_uint8(at_once).int() - images.to_uint8(one_by_one).int()).abs().max()
+        demand(int(grey) <= 1, f"it differs by {int(grey)} grey levels")
+    return f"{worst:.1e}"
+
+
+def save_and_load(subject: Subject) -> str:
+    """save and load give the same model back"""
+    model = subject.build()
+    subject.train(model, 2)
+    with folder() as place:
+        Pretrained(model, subject.spec, subject.shape, {}).save_pretrained(place / "model")
+        again = load(place / "model", model=subject.spec.name)
+    demand(again.spec.complete() == subject.spec.complete(), "its parameters changed")
+    saved, loaded = model.state_dict(), again.module.state_dict()
+    demand(all(same(saved[name], loaded[name]) for name in saved), "its weights changed")
+    return ""
+
+
+def capabilities_hold(subject: Subject) -> str:
+    """capabilities give the shapes, ranges and determinism that they promise"""
+    model = subject.build()
+    subject.train(model, subject.round)
+    verbs, batch = capabilities(model), subject.batch()
+    trained = Pretrained(model, subject.spec, subject.shape, {})
+    outputs: dict[str, Callable[[], Tensor]] = {
+        "sample": lambda: trained.sample(BATCH),
+        "reconstruct": lambda: trained.reconstruct(batch),
+        "encode": lambda: trained.encode(batch),
+        "log_likelihood": lambda: trained.log_likelihood(batch),
+        "realness": lambda: trained.realness(batch),
+    }
+    if "encode" in verbs and "decode" in verbs:
+        outputs["decode"] = lambda: trained.decode(trained.encode(batch))
+    for verb in (verb for verb in outputs if verb in verbs):
+        first, second = outputs[verb](), outputs[verb]()
+        demand(torch.equal(first, second), f"{verb} gives something else the second time")
+        demand(bool(first.isfinite().all()), f"{verb} gives numbers that are not finite")
+        _demand_shape(verb, first, subject.shape)
+    return ", ".join(verbs) or "none"
+
+
+def _demand_shape(verb: str, output: Tensor, shape: tuple[int, ...]) -> None:
+    if verb in ("sample", "reconstruct", "decode"):
+        demand(tuple(output.shape) == (BATCH, *shape), f"{verb} gives {tuple(output.shape)}, not {(BATCH, *shape)}")
+        inside = not is_image(shape) or (float(output.min()) >= 0 and float(output.max()) <= 1)
+        demand(inside, f"{verb} gives images outside [0, 1]")
+    elif verb == "encode":
+        demand(output.ndim == 2 and len(output) == BATCH, f"encode gives {tuple(output.shape)}, not (N, latent_dim)")
+    else:
+        demand(tuple(output.shape) == (BATCH,), f"{verb} gives {tuple(output.shape)}, not (N,)")
+
+
+CHECKS: tuple[Callable[[Subject], str], ...] = (
+    parameters_documented,
+    objectives_cover,
+    every_parameter_learns,
+    only_its_own,
+    losses_are_numbers,
+    compiled_equals_eager,
+    micro_batches_agree,
+    noise_by_address,
+    resume_is_exact,
+    sampling_ignores_the_batch,
+    save_and_load,
+    capabilities_hold,
+)
+
+
+def demand(kept: bool, otherwise: str) -> None:
+    """Raise Broken with a sentence unless a promise is kept."""
+    if not kept:
+        raise Broken(otherwise)
+
+
+def same(a: Any, b: Any) -> bool:
+    """Bit-identical."""
+    return torch.equal(a, b) if isinstance(a, Tensor) and isinstance(b, Tensor) else bool(a == b)
+
+
+def leaves(a: Any, b: Any, path: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """Two nested containers, leaf by leaf; a missing one counts as different from anything."""
+    if isinstance(a, dict) and isinstance(b, dict):
+        for key in sorted({*a, *b}, key=str):
+            yield from leaves(a.get(key, Broken), b.get(key, Broken), f"{path}/{key}")
+    elif isinstance(a, list) and isinstance(b, list) and len(a) == len(b):
+        for index, (x, y) in enumerate(zip(a, b, strict=True)):
+            yield from leaves(x, y, f"{path}/{index}")
+    else:
+        yield path, a, b
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Training that is only a test of training says nothing."""
+    logger = logging.getLogger("nacre")
+    level = logger.level
+    logger.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
+@contextmanager
+def folder() -> Iterator[Path]:
+    """A temporary folder."""
+    with tempfile.TemporaryDirectory() as name:
+        yield Path(name)
+
+
+def _examined(check: Callable[[Subject], str], subject: Subject) -> Finding:
+    name = (check.__doc__ or check.__name__).strip()
+    try:
+        return Finding(name, True, check(subject))
+    except NotApplicable as why:
+        return Finding(name, None, str(why))
+    except (Broken, NacreError) as error:
+        return Finding(name, False, str(error))
+    except Exception as error:  # a user's model may fail in any way, and that is a finding
+        return Finding(name, False, f"{type(error).__name__}: {' '.join(str(error).split())[:300]}")

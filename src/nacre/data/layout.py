@@ -1,0 +1,185 @@
+"""The conventions of an image folder, wherever it lies: class folders, split folders and captions."""
+
+import csv
+import io
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from posixpath import dirname, join, normpath, splitext
+
+import numpy as np
+
+from nacre.data.dataset import UNSAID, BadFile, Kind, Listing
+from nacre.data.decode import SUFFIXES
+from nacre.errors import DataError
+
+SPLIT_NAMES: Mapping[str, int] = {
+    "train": 0, "training": 0, "val": 1, "valid": 1, "validation": 1, "dev": 1, "test": 2, "testing": 2,
+}  # fmt: skip
+METADATA = ("metadata.jsonl", "metadata.csv")
+
+ReadText = Callable[[str], str]
+
+
+@dataclass(frozen=True)
+class Remark:
+    """What a metadata file says about one image."""
+
+    text: str | None
+    split: int
+
+
+def is_junk(part: str) -> bool:
+    """Whether a file or folder of this name is left by a system and no part of the data."""
+    return part.startswith(".") or part in ("__MACOSX", "Thumbs.db", "desktop.ini", "@eaDir")
+
+
+def matters(path: str) -> bool:
+    """Whether a file can be an image or say something about one, judged by its name."""
+    return is_image(path) or path.endswith((".txt", *METADATA))
+
+
+def is_image(path: str) -> bool:
+    """Whether a file is named like an image."""
+    return path[path.rfind(".") :].lower() in SUFFIXES
+
+
+def arrange(
+    files: Sequence[str], read_text: ReadText, source: str, bad: tuple[BadFile, ...] = ()
+) -> tuple[tuple[str, ...], Listing]:
+    """Find the images among `files` and what their places and the metadata say about them.
+
+    Args:
+        files: sorted paths with "/", relative to the source.
+        read_text: the text of one of `files`.
+        source: what to call the source in an error.
+        bad: files that were refused before.
+
+    Returns:
+        The paths of the images, and their listing (named without folders that all of them share).
+
+    Raises:
+        DataError: no image, or metadata that cannot be understood.
+    """
+    paths = tuple(path for path in files if is_image(path))
+    if not paths:
+        raise DataError(_nothing_found(files, source, bad))
+    names = _without_shared_folders(paths)
+    fixed, inner = _split_folders(names)
+    labels, classes = _class_folders(inner)
+    remarks = _metadata(files, read_text, source)
+    captions = _captions(paths, files, remarks, read_text)
+    kind, notes = _kind(classes, captions is not None)
+    notes += _gaps(paths, captions, len(remarks.keys() - set(paths)))
+    return paths, Listing(names, kind, labels, classes, captions, _with_remarks(fixed, paths, remarks), notes, bad)
+
+
+def _nothing_found(files: Sequence[str], source: str, bad: tuple[BadFile, ...]) -> str:
+    if bad:
+        return f"{source} holds no image that can be used: {bad[0].name} ({bad[0].reason})."
+    if any("data_batch" in file for file in files):
+        return f"{source} holds the batches of CIFAR-10, not images: use cifar10:{source}."
+    return f"{source} holds no image: files named .jpg, .png, .webp, .gif, .bmp, .tif and the like are looked for."
+
+
+def _without_shared_folders(paths: tuple[str, ...]) -> tuple[str, ...]:
+    while True:
+        tops = {path.split("/", 1)[0] if "/" in path else "" for path in paths}
+        top = tops.pop()
+        if tops or not top or top.lower() in SPLIT_NAMES:
+            return paths
+        paths = tuple(path.split("/", 1)[1] for path in paths)
+
+
+def _split_folders(names: tuple[str, ...]) -> tuple[np.ndarray | None, tuple[str, ...]]:
+    """Top folders that are all called train, test and so on fix the split; the names inside them come back."""
+    tops = [name.split("/", 1)[0].lower() if "/" in name else "" for name in names]
+    if not set(tops) <= SPLIT_NAMES.keys():
+        return None, names
+    return np.array([SPLIT_NAMES[top] for top in tops], np.int8), tuple(name.split("/", 1)[1] for name in names)
+
+
+def _class_folders(names: tuple[str, ...]) -> tuple[np.ndarray | None, tuple[str, ...]]:
+    """At least two folders and no image beside them: each folder is a class, whatever lies inside it."""
+    tops = [name.split("/", 1)[0] if "/" in name else "" for name in names]
+    classes = tuple(sorted(set(tops)))
+    if len(classes) < 2 or "" in classes:
+        return None, ()
+    number = {name: index for index, name in enumerate(classes)}
+    return np.array([number[top] for top in tops], np.int64), classes
+
+
+def _metadata(files: Sequence[str], read_text: ReadText, source: str) -> dict[str, Remark]:
+    remarks: dict[str, Remark] = {}
+    for path in files:
+        name = PurePosixPath(path).name
+        if name in METADATA:
+            rows = _jsonl if name.endswith(".jsonl") else _csv
+            remarks |= rows(read_text(path), dirname(path), f"{path} in {source}")
+    return remarks
+
+
+def _jsonl(text: str, folder: str, where: str) -> dict[str, Remark]:
+    remarks = {}
+    for number, line in enumerate(text.splitlines(), 1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except ValueError:
+            row = None
+        if not isinstance(row, dict):
+            raise DataError(f"Line {number} of {where} is not a JSON object.")
+        remarks.update(_remark(row, folder, f"Line {number} of {where}"))
+    return remarks
+
+
+def _csv(text: str, folder: str, where: str) -> dict[str, Remark]:
+    remarks: dict[str, Remark] = {}
+    for number, row in enumerate(csv.DictReader(io.StringIO(text)), 2):
+        remarks.update(_remark(row, folder, f"Line {number} of {where}"))
+    return remarks
+
+
+def _remark(row: Mapping[str | None, object], folder: str, where: str) -> dict[str, Remark]:
+    name, text, split = row.get("file_name"), row.get("text"), row.get("split")
+    if not isinstance(name, str) or not name:
+        raise DataError(f"{where} has no file_name.")
+    if text is not None and not isinstance(text, str):
+        raise DataError(f"{where} has a text that is not a text.")
+    known = SPLIT_NAMES.get(str(split).lower(), UNSAID) if split else UNSAID
+    if split and known == UNSAID:
+        raise DataError(f"{where} has the split {split!r}; train, validation or test was expected.")
+    return {normpath(join(folder, name)): Remark(text, known)}
+
+
+def _captions(
+    paths: tuple[str, ...], files: Sequence[str], remarks: Mapping[str, Remark], read_text: ReadText
+) -> tuple[str, ...] | None:
+    """The captions from the metadata or, if it has none, from a .txt beside each image; "" where there is none."""
+    found = {path: remarks[path].text for path in paths if path in remarks and remarks[path].text}
+    if not found:
+        texts = {path for path in files if path.endswith(".txt")}
+        beside = {path: splitext(path)[0] + ".txt" for path in paths}
+        found = {path: " ".join(read_text(text).split()) for path, text in beside.items() if text in texts}
+    return tuple(found.get(path) or "" for path in paths) if found else None
+
+
+def _gaps(paths: tuple[str, ...], captions: tuple[str, ...] | None, missing: int) -> tuple[str, ...]:
+    bare = captions.count("") if captions else 0
+    notes = (f"{bare} of {len(paths)} images have no caption.",) if bare else ()
+    return notes + ((f"{missing} images named in the metadata are not there.",) if missing else ())
+
+
+def _with_remarks(fixed: np.ndarray | None, paths: tuple[str, ...], remarks: Mapping[str, Remark]) -> np.ndarray | None:
+    said = np.array([remarks[path].split if path in remarks else UNSAID for path in paths], np.int8)
+    if (said == UNSAID).all():
+        return fixed
+    return said if fixed is None else np.where(said == UNSAID, fixed, said)
+
+
+def _kind(classes: tuple[str, ...], captioned: bool) -> tuple[Kind, tuple[str, ...]]:
+    if captioned or not classes or any(len(name) > 1 for name in classes):
+        return "photos", ()
+    return "digits", ("The classes are single characters, so mirror images are not made; --mirror changes that.",)

@@ -1,0 +1,154 @@
+"""What `nacre data` says about a source: counts, sizes, duplicates, bad files; and a sheet of images as a model sees them."""
+
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from nacre import seeds
+from nacre.data.dataset import DIGEST_SIZE, SPLITS, BadFile, DataSet, Kind, Prepared, assemble
+from nacre.data.settings import DataSettings
+from nacre.data.sources import prepare
+from nacre.errors import DataError
+from nacre.images import to_float
+
+SCHEMA_VERSION = 1
+SHOWN = 20
+SHEET = 64
+
+
+@dataclass(frozen=True, kw_only=True)
+class Description:
+    """A source in numbers.
+
+    Args:
+        count: good items; `bad` are the others.
+        shape: of one item, (C, H, W) or (D,).
+        splits: items in each split.
+        classes: items of each class, in the order of the labels; empty without labels.
+        sizes: originals of each size, "WxH", the most common first, at most 20.
+        modes: originals of each Pillow mode, the most common first.
+        duplicates: how many items repeat the exact pixels of an earlier one.
+        duplicate_groups: names that share their pixels, at most 20 groups.
+        captions: items with a caption.
+        notes: sentences for the user.
+    """
+
+    source: str
+    kind: Kind
+    count: int
+    shape: tuple[int, ...]
+    splits: Mapping[str, int]
+    classes: Mapping[str, int]
+    sizes: Mapping[str, int]
+    modes: Mapping[str, int]
+    duplicates: int
+    duplicate_groups: tuple[tuple[str, ...], ...]
+    captions: int
+    mirror: bool
+    fingerprint: str
+    bad: tuple[BadFile, ...]
+    notes: tuple[str, ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Everything, ready for JSON, with a `schema_version`."""
+        return {
+            "schema_version": SCHEMA_VERSION,
+            **vars(self),
+            "shape": list(self.shape),
+            "duplicate_groups": [list(group) for group in self.duplicate_groups],
+            "bad": [vars(file) for file in self.bad],
+            "notes": list(self.notes),
+        }
+
+    def as_text(self) -> str:
+        """Everything, for people: one fact a line."""
+        lines = [f"source       {self.source}", f"items        {self.count:,} {self._what()}"]
+        lines += [f"{name:<12} {text}" for name, text in self._facts().items() if text]
+        lines += [f"duplicate    {' = '.join(group)}" for group in self.duplicate_groups]
+        lines += [f"bad          {file.name}: {file.reason}" for file in self.bad[:SHOWN]]
+        if len(self.bad) > SHOWN:
+            lines.append(f"             … and {len(self.bad) - SHOWN:,} more")
+        return "\n".join([*lines, *(f"note         {note}" for note in self.notes)])
+
+    def _what(self) -> str:
+        if self.kind == "vectors":
+            return f"points of {self.shape[0]} coordinates"
+        channels, height, width = self.shape
+        return f"images, {width}x{height} {'grey' if channels == 1 else 'colour'}"
+
+    def _facts(self) -> dict[str, str]:
+        return {
+            "splits": _counts(self.splits),
+            "classes": _counts(self.classes),
+            "captions": f"{self.captions:,}" if self.captions else "",
+            "sizes": _counts(self.sizes),
+            "modes": _counts(self.modes),
+            "mirrored": "" if self.kind == "vectors" else "yes" if self.mirror else "no",
+            "duplicates": f"{self.duplicates:,}",
+            "bad files": f"{len(self.bad):,}",
+            "fingerprint": self.fingerprint,
+        }
+
+
+def describe(settings: DataSettings, *, progress: bool = False) -> Description:
+    """Load what `settings` name and describe it. Raises as `load` does."""
+    prepared = prepare(settings, progress=progress)
+    data = assemble(prepared, settings)
+    groups = _duplicates(prepared)
+    return Description(
+        source=data.source,
+        kind=data.kind,
+        count=len(data),
+        shape=data.shape,
+        splits={name: len(data.rows(name)) for name in SPLITS},
+        classes=_class_counts(data),
+        sizes=dict(islice(prepared.sizes.items(), SHOWN)),
+        modes=dict(prepared.modes),
+        duplicates=sum(len(group) - 1 for group in groups),
+        duplicate_groups=tuple(groups[:SHOWN]),
+        captions=sum(map(bool, data.captions or ())),
+        mirror=data.mirror,
+        fingerprint=data.fingerprint,
+        bad=data.bad,
+        notes=data.notes,
+    )
+
+
+def contact_sheet(data: DataSet, count: int = SHEET, seed: int | None = None) -> Tensor:
+    """The first `count` images or, given a seed, random ones, exactly as a model sees them (but for mirroring).
+
+    Returns:
+        (n, C, H, W) float32 in [0, 1], n at most `count`; for `nacre.images.grid`.
+
+    Raises:
+        DataError: the set holds points.
+    """
+    if data.kind == "vectors":
+        raise DataError(f"{data.source} holds points, not images: there is no sheet to show.")
+    order = np.arange(len(data)) if seed is None else seeds.permutation(seed, 0, len(data))
+    return to_float(torch.from_numpy(data.items[np.sort(order[:count])]))
+
+
+def _counts(counts: Mapping[str, int]) -> str:
+    shown = ", ".join(f"{name} {count:,}" for name, count in islice(counts.items(), SHOWN))
+    return shown + (f", … {len(counts) - SHOWN:,} more" if len(counts) > SHOWN else "")
+
+
+def _class_counts(data: DataSet) -> dict[str, int]:
+    if data.labels is None:
+        return {}
+    counts = np.bincount(data.labels, minlength=len(data.classes)).tolist()
+    return dict(zip(data.classes, counts, strict=True))
+
+
+def _duplicates(prepared: Prepared) -> list[tuple[str, ...]]:
+    groups: defaultdict[bytes, list[str]] = defaultdict(list)
+    for index, name in enumerate(prepared.listing.names):
+        groups[prepared.digests[index * DIGEST_SIZE : (index + 1) * DIGEST_SIZE]].append(name)
+    return [tuple(group) for group in groups.values() if len(group) > 1]

@@ -1,0 +1,63 @@
+"""What the user can say about data: one dataclass, from which the command line is derived."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from nacre.errors import ConfigError
+from nacre.seeds import LARGEST_SEED
+
+Fit = Literal["crop", "pad", "squash"]
+
+SMALLEST_SIZE, LARGEST_SIZE = 4, 2048
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataSettings:
+    """Where the images come from and how they are brought to one size.
+
+    Args:
+        data: the source: a folder, .zip, .tar, .npy, .npz or idx file, or digits, mnist[:DIR], fashion-mnist[:DIR],
+            idx:DIR, cifar10:DIR, binarized-mnist:DIR, toy:ring8, toy:grid25, toy:swissroll.
+        image_size: height and width in pixels (4 to 2048); by default as the images are if all are equal and at most
+            128 pixels, otherwise 64.
+        fit: how an image is brought to that size: "crop" resizes and cuts the centre out, "pad" adds white borders,
+            "squash" ignores the aspect ratio.
+        channels: 1 for grey, 3 for colour; by default 1 if every image is grey, otherwise 3.
+        mirror: whether training may flip images left and right; by default for photos, not for digits or captions.
+        max_bad: share of unreadable files (0 to 1) above which loading is an error.
+        validation: share of the training images (0 to 1) kept aside to judge by.
+        test: share of the images (0 to 1) kept aside for tests, where the source has no test split of its own.
+        split_seed: which images are kept aside (0 to 2**32 - 1); also the seed of the toy densities.
+
+    Raises:
+        ConfigError: a value out of its range.
+    """
+
+    data: str = "digits"
+    image_size: int | None = None
+    fit: Fit = "crop"
+    channels: Literal[1, 3] | None = None
+    mirror: bool | None = None
+    max_bad: float = 0.05
+    validation: float = 0.05
+    test: float = 0.05
+    split_seed: int = 0
+
+    def __post_init__(self) -> None:
+        size = self.image_size
+        if size is not None and not SMALLEST_SIZE <= size <= LARGEST_SIZE:
+            raise ConfigError(f"--image-size must be {SMALLEST_SIZE} to {LARGEST_SIZE} pixels, not {size}.")
+        if self.fit not in ("crop", "pad", "squash"):
+            raise ConfigError(f"--fit must be crop, pad or squash, not {self.fit!r}.")
+        if self.channels not in (None, 1, 3):
+            raise ConfigError(f"--channels must be 1 (grey) or 3 (colour), not {self.channels}.")
+        if not 0 <= self.split_seed <= LARGEST_SEED:
+            raise ConfigError(f"--split-seed must be 0 to {LARGEST_SEED}, not {self.split_seed}.")
+        self._check_shares()
+
+    def _check_shares(self) -> None:
+        for flag, share in (("max-bad", self.max_bad), ("validation", self.validation), ("test", self.test)):
+            if not 0 <= share <= 1:
+                raise ConfigError(f"--{flag} is a share between 0 and 1, not {share}.")
+        if self.validation + self.test >= 1:
+            raise ConfigError("--validation and --test together keep everything aside; nothing is left to train on.")

@@ -1,0 +1,74 @@
+"""Which items a step sees: a pure function of the step."""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from nacre import images, seeds
+from nacre.errors import DataError
+
+
+class Stream:
+    """The batches of a run: epoch after epoch in a new order each, without a gap where two epochs meet.
+
+    Args:
+        items: uint8 images (N, C, H, W) or float32 vectors (N, D); may be memory-mapped.
+        rows: (M,) indices of the items to train on.
+        batch_size: items in a step.
+        seed: of the order and of the mirroring.
+        mirror: flip half of the images left and right.
+        device: where batches go.
+
+    Raises:
+        DataError: there are fewer items than a batch holds.
+    """
+
+    def __init__(
+        self,
+        items: np.ndarray,
+        rows: np.ndarray,
+        batch_size: int,
+        *,
+        seed: int = 0,
+        mirror: bool = False,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        if len(rows) < batch_size:
+            raise DataError(
+                f"a batch takes {batch_size} items and there are {len(rows)} to train on; "
+                f"add images or take --batch-size {max(1, len(rows))} or less."
+            )
+        self.items, self.rows, self.batch_size = items, rows, batch_size
+        self.seed, self.mirror, self.device = seed, mirror, torch.device(device)
+        self.resident = None if isinstance(items, np.memmap) else torch.from_numpy(items)
+        self.orders: dict[int, np.ndarray] = {}
+
+    def batch(self, step: int) -> Tensor:
+        """The batch of a step: (batch_size, C, H, W) uint8 or (batch_size, D) float32, on the device."""
+        chosen = self.indices(step)
+        if self.resident is None:
+            batch = torch.from_numpy(self.items[chosen])
+        else:
+            batch = self.resident.index_select(0, torch.from_numpy(chosen))
+        batch = batch.to(self.device)
+        if self.mirror:
+            rows = range(self.batch_size)
+            chance = seeds.noise(seeds.uniform(1), self.seed, "mirror", step, rows=rows, device=self.device)
+            batch = images.mirror(batch, chance)
+        return batch
+
+    def indices(self, step: int) -> np.ndarray:
+        """Indices of the items of a step: (batch_size,) int64."""
+        first = step * self.batch_size
+        epoch, offset = divmod(first, len(self.rows))
+        chosen = self.order(epoch)[offset : offset + self.batch_size]
+        if len(chosen) < self.batch_size:
+            chosen = np.concatenate([chosen, self.order(epoch + 1)[: self.batch_size - len(chosen)]])
+        return chosen
+
+    def order(self, epoch: int) -> np.ndarray:
+        """The order of an epoch; two are remembered, since a batch may straddle them."""
+        if epoch not in self.orders:
+            self.orders = {old: order for old, order in self.orders.items() if old == epoch - 1}
+            self.orders[epoch] = self.rows[seeds.permutation(self.seed, epoch, len(self.rows))]
+        return self.orders[epoch]

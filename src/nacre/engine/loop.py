@@ -1,0 +1,46 @@
+"""The loop: one for every model."""
+
+from collections.abc import Callable, Sequence
+
+from nacre.data.stream import Stream
+from nacre.engine.average import Average
+from nacre.engine.record import Record
+from nacre.engine.update import Update
+
+
+def train(
+    updates: Sequence[Update],
+    average: Average,
+    stream: Stream,
+    record: Record,
+    *,
+    start: int,
+    steps: int,
+    stop: Callable[[], bool] = lambda: False,
+) -> int:
+    """Play the objectives, step by step, each when it is its turn.
+
+    Args:
+        updates: the model's objectives in playing order.
+        average: trails the weights.
+        stream: step ↦ batch.
+        record: writes down what happens.
+        start, steps: the first step, and the length of the whole run.
+        stop: asked after every step; the run can be resumed from there.
+
+    Returns:
+        The number of steps done.
+    """
+    done = start
+    for step in range(start, steps):
+        batch = stream.batch(step)
+        for update in updates:
+            if step in update.objective.when:
+                record.add(update.objective.name, step, update(step, batch))
+        average.update(step)
+        done = step + 1
+        record.tick(done)
+        if stop():
+            break
+    record.finish(done, complete=done == steps)
+    return done

@@ -1,0 +1,166 @@
+"""What a run writes down, and when: log, pictures, checkpoints, the model folder."""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from nacre import images
+from nacre.engine import checkpoint, pictures
+from nacre.engine.average import Average
+from nacre.engine.ledger import Ledger
+from nacre.engine.log import Log
+from nacre.engine.settings import Training
+from nacre.engine.update import Update
+from nacre.engine.validate import Score, validate
+from nacre.errors import TrainingError
+from nacre.protocols import Logs
+
+
+@dataclass
+class Record:
+    """Writes a run down as it goes. Nothing that it does changes what is trained.
+
+    Args:
+        path: the run's folder.
+        model, average, updates: what a checkpoint holds.
+        training: settings with steps resolved; when to write.
+        items, held_out: the data and the rows of it that validation looks at.
+        share: writes the model folder for a model: called with it, its step and facts for the card.
+        resumed: steps done before.
+    """
+
+    path: Path
+    model: nn.Module
+    average: Average
+    updates: Sequence[Update]
+    training: Training
+    items: np.ndarray
+    held_out: np.ndarray
+    share: Callable[[nn.Module, Mapping[str, Any]], None]
+    resumed: int = 0
+    ledger: Ledger = field(default_factory=Ledger)
+    best: tuple[int, float] | None = None
+    score: Score | None = None
+
+    def __post_init__(self) -> None:
+        self.log = Log(self.path, self.resumed)
+        self.saved = self.resumed
+        self.started = self.ticked = time.perf_counter()
+        self.logged = self.resumed
+        self.bar = tqdm(
+            total=self.training.steps, initial=self.resumed, unit="step", delay=0.5, disable=None, dynamic_ncols=True
+        )
+
+    def add(self, objective: str, step: int, logs: Logs) -> None:
+        """Note what an objective reported."""
+        self.ledger.add(objective, step, logs)
+
+    def tick(self, done: int) -> None:
+        """Write what is due when `done` steps are done."""
+        training = self.training
+        self.bar.update()
+        if done % training.log_every == 0 or done == training.steps:
+            self.report(done)
+        if training.sample_every and done % training.sample_every == 0:
+            self.show(done)
+        if done % training.checkpoint_every == 0:
+            self.checkpoint(done)
+
+    def report(self, done: int) -> None:
+        """One line of the log."""
+        now, means = time.perf_counter(), self.ledger.means()
+        speed = (done - self.logged) * (self.training.batch_size or 0) / max(1e-9, now - self.ticked)
+        self.ticked, self.logged = now, done
+        kimg = done * (self.training.batch_size or 0) / 1000
+        self.log.write(done, losses=means, kimg=kimg, images_per_s=round(speed, 1))
+        losses = {name.removesuffix("/loss"): f"{value:.4g}" for name, value in means.items() if name.endswith("/loss")}
+        self.bar.set_postfix({**losses, "images/s": f"{speed:,.0f}"}, refresh=False)
+
+    def show(self, done: int) -> None:
+        """Sample grids of this step."""
+        for name, page in pictures.pages(self.average.model, self.examples(), self.training.seed):
+            pictures.save(self.path / "samples" / f"{name}-{done:08d}.png", page)
+            self.log.picture(done, name, page)
+
+    def examples(self) -> Tensor:
+        """Some held-out items, float (M, *shape)."""
+        rows = self.held_out[: pictures.ON_A_PAGE]
+        return images.to_float(torch.from_numpy(np.ascontiguousarray(self.items[rows])))
+
+    def checkpoint(self, done: int, *, judge: bool = True) -> None:
+        """Judge the averaged weights (unless the run is only interrupted) and save everything.
+
+        Raises:
+            TrainingError: a loss or a weight is no longer a number; nothing is written.
+            CheckpointError: the disk refused; earlier checkpoints stand.
+        """
+        self.ledger.read()
+        self.check_weights(done)
+        self.score = validate(self.average.model, self.items, self.held_out) if judge else None
+        if self.score:
+            self.log.write(done, validation={"name": self.score.name, "value": self.score.value})
+            if self.best is None or self.score.beats(self.best[1]):
+                self.best = (done, self.score.value)
+        folder_ = self.path / "checkpoints"
+        checkpoint.save(folder_, done, self.state_dict(done))
+        checkpoint.prune(folder_, self.training.keep, self.best[0] if self.best else None, ahead_of=done)
+        self.share(self.average.model, self.facts(done))
+        self.saved = done
+
+    def check_weights(self, done: int) -> None:
+        """Raise a TrainingError if a weight is not finite."""
+        for update in self.updates:
+            if not all(bool(parameter.isfinite().all()) for parameter in update.parameters):
+                raise TrainingError(
+                    f"a weight of objective '{update.objective.name}' is no longer a number by step {done - 1}; the last "
+                    "good checkpoint is kept. Try a lower --lr, --clip 1, or --warmup 500."
+                )
+
+    def finish(self, done: int, *, complete: bool) -> None:
+        """The last checkpoint; and, when all steps are done, the pictures that are worth making once."""
+        self.bar.close()
+        if self.saved != done or done == 0:
+            self.checkpoint(done, judge=complete)
+        if complete:
+            for name, page in pictures.pages(self.average.model, self.examples(), self.training.seed):
+                pictures.save(self.path / f"{name}.png", page)
+            for name, page in pictures.final_pages(self.average.model):
+                pictures.save(self.path / f"{name}.png", page)
+
+    def close(self) -> None:
+        """Let go of the files."""
+        self.bar.close()
+        self.log.close()
+
+    def facts(self, done: int) -> dict[str, Any]:
+        """What the model card says."""
+        facts: dict[str, Any] = {"steps": done, "batch size": self.training.batch_size, "seed": self.training.seed}
+        return facts | ({"validation": str(self.score)} if self.score else {})
+
+    def state_dict(self, done: int) -> dict[str, Any]:
+        """Everything that a run needs to go on: tensors and plain containers."""
+        return {
+            "step": done,
+            "model": self.model.state_dict(),
+            "average": self.average.model.state_dict() if self.average.decay else None,
+            "optimizers": {update.objective.name: update.optimizer.state_dict() for update in self.updates},
+            "ledger": self.ledger.state_dict(),
+            "best": list(self.best) if self.best else None,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take up a run where a checkpoint left it."""
+        self.model.load_state_dict(state["model"])
+        if self.average.decay:
+            self.average.model.load_state_dict(state["average"])
+        for update in self.updates:
+            update.optimizer.load_state_dict(state["optimizers"][update.objective.name])
+        self.ledger.load_state_dict(state["ledger"])
+        self.best = (int(state["best"][0]), float(state["best"][1])) if state["best"] else None

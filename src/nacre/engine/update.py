@@ -1,0 +1,150 @@
+"""One objective in motion: its parameters, their optimizer, and the step that joins them."""
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils import _pytree as pytree
+
+from nacre import images, schedules, seeds
+from nacre.engine.settings import Training
+from nacre.errors import ConfigError
+from nacre.protocols import Batch, Logs, Objective, Step, device_of, dtype_of
+
+
+class Update:
+    """One objective, the parameters it owns, and its optimizer.
+
+    Args:
+        model: the model whose table the objective stands in.
+        objective: the row.
+        training: settings with steps and batch size resolved.
+        backend: of torch.compile, or None for eager execution.
+
+    Raises:
+        ConfigError: the objective names a part that the model has not, or owns no parameter.
+    """
+
+    def __init__(self, model: nn.Module, objective: Objective, training: Training, backend: str | None = None) -> None:
+        self.objective, self.training = objective, training
+        self.device, self.dtype = device_of(model), dtype_of(model)
+        self.parameters = owned(model, objective)
+        self.optimizer = objective.optimizer(self.parameters)
+        self.rates = [training.lr or group["lr"] for group in self.optimizer.param_groups]
+        _fuse(self.optimizer)
+        self.descend = compiled(self.gradients, backend) if backend else self.gradients
+
+    def gradients(self, batch: Batch, step: Step) -> tuple[tuple[Tensor, ...], Logs]:
+        """The gradients of the objective's own parameters, and the logged parts. This, and only this, is compiled."""
+        batch = pytree.tree_map(images.to_float, batch)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.training.precision == "bf16"):
+            loss, parts = self.objective.loss(batch, step)
+        gradients = torch.autograd.grad(loss, self.parameters)
+        return gradients, {name: part.detach() for name, part in {"loss": loss, **parts}.items()}
+
+    def __call__(self, step: int, batch: Batch) -> Logs:
+        """Take one step down the objective's gradient; returns the logged parts, on the device."""
+        self.set_rates(step)
+        gradients, logs = self.accumulated(step, batch)
+        for parameter, gradient in zip(self.parameters, gradients, strict=True):
+            parameter.grad = _with_strides_of(parameter, gradient)
+        if self.training.clip is not None:
+            nn.utils.clip_grad_norm_(self.parameters, self.training.clip)
+        self.optimizer.step()
+        if self.objective.after is not None:
+            self.objective.after(logs)
+        return logs
+
+    def set_rates(self, step: int) -> None:
+        """The learning rates of this step: a pure function of it."""
+        training = self.training
+        factor = schedules.factor(training.lr_schedule, step, training.steps or 0, training.warmup)
+        for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
+            group["lr"] = rate * factor
+
+    def accumulated(self, step: int, batch: Batch) -> tuple[tuple[Tensor, ...], Logs]:
+        """Gradients and parts for the whole batch: the means over its micro-batches, which are equal in size."""
+        # A loss that draws its own noise is at least the same every time it is run.
+        torch.default_generator.manual_seed(seeds.mix(self.training.seed, step, self.objective.name))
+        results = [self.descend(part, Step(index, noise)) for part, index, noise in self.micro_batches(step, batch)]
+        if len(results) == 1:
+            return results[0]
+        gradients = tuple(torch.stack(each).mean(0) for each in zip(*(result[0] for result in results), strict=True))
+        logs = {name: torch.stack([result[1][name] for result in results]).mean() for name in results[0][1]}
+        return gradients, logs
+
+    def micro_batches(self, step: int, batch: Batch) -> Iterator[tuple[Batch, Tensor, dict[str, Tensor]]]:
+        """The batch in parts, each with the rows of the batch's noise that belong to it."""
+        size = len(pytree.tree_leaves(batch)[0])
+        index = torch.tensor(step, device=self.device)
+        for start in range(0, size, size // self.training.accumulate):
+            rows = range(start, start + size // self.training.accumulate)
+            address = (self.training.seed, step, self.objective.name)
+            noise = seeds.noises(self.objective.draws, *address, rows=rows, device=self.device, dtype=self.dtype)
+            part = (
+                batch if len(rows) == size else pytree.tree_map(lambda x, rows=rows: x[rows.start : rows.stop], batch)
+            )
+            yield part, index, noise
+
+
+def owned(model: nn.Module, objective: Objective) -> list[nn.Parameter]:
+    """The parameters that an objective moves, each once."""
+    parts = []
+    for name in objective.over:
+        try:
+            parts.append(model.get_submodule(name))
+        except AttributeError:
+            names = ", ".join(child for child, _ in model.named_children())
+            raise ConfigError(
+                f"objective '{objective.name}' of {type(model).__name__} is over '{name}', which the model does not have; "
+                f"its parts are: {names}."
+            ) from None
+    parameters = list(dict.fromkeys(p for part in parts for p in part.parameters() if p.requires_grad))
+    if not parameters:
+        raise ConfigError(
+            f"objective '{objective.name}' of {type(model).__name__} owns no parameter; name parts in `over`."
+        )
+    return parameters
+
+
+def compiled(function: Callable[..., Any], backend: str) -> Callable[..., Any]:
+    """`function`, which calls torch.autograd.grad, compiled as one graph.
+
+    `trace_autograd_ops` lets Dynamo see through autograd.grad, a penalty's inner gradient included; without it a
+    double backward is refused, and with it and a backward() *outside* the graph nothing would be trained.
+    """
+    run = torch.compile(function, backend=backend, fullgraph=True, dynamic=False)
+
+    def call(*arguments: Any) -> Any:
+        with torch._dynamo.config.patch(trace_autograd_ops=True):
+            return run(*arguments)
+
+    return call
+
+
+def _with_strides_of(parameter: Tensor, gradient: Tensor) -> Tensor:
+    """Fused CPU optimizers walk memory and ignore strides: a gradient laid out otherwise would update wrong weights."""
+    if gradient.stride() == parameter.stride():
+        return gradient
+    return torch.empty_like(parameter, memory_format=torch.preserve_format).copy_(gradient)
+
+
+def _fuse(optimizer: torch.optim.Optimizer) -> None:
+    """One kernel for the whole update, where the optimizer has one and the user has not chosen."""
+    if isinstance(optimizer, torch.optim.Adam | torch.optim.AdamW):
+        for group in optimizer.param_groups:
+            if group["foreach"] is None and group["fused"] is None:
+                group["fused"] = True
+
+
+def lengths(updates: Iterable[Update], steps: int) -> dict[str, int]:
+    """How many times each objective is played in `steps` steps."""
+    return {
+        update.objective.name: len(update.objective.when[: _position(update.objective.when, steps)])
+        for update in updates
+    }
+
+
+def _position(when: range, steps: int) -> int:
+    return max(0, -(-(min(steps, when.stop) - when.start) // when.step))

@@ -1,0 +1,39 @@
+"""The errors that nacre raises on purpose: each message says what was expected, what came and what to do."""
+
+
+class NacreError(Exception):
+    """Something the user can act on. The command line prints it as one line and leaves with `exit_code`."""
+
+    exit_code = 2
+
+
+class ConfigError(NacreError):
+    """A flag, a parameter or a configuration file that cannot be meant."""
+
+
+class DataError(NacreError):
+    """A data source that is missing, empty, broken or not what it says it is."""
+
+
+class ShapeError(NacreError):
+    """An array or tensor of the wrong shape, type or range."""
+
+
+class CapabilityError(NacreError):
+    """A model was asked for something that it does not do."""
+
+
+class RunError(NacreError):
+    """A run directory that exists already, is in use, cannot be read or cannot be written."""
+
+    exit_code = 1
+
+
+class CheckpointError(RunError):
+    """A checkpoint or model folder that is damaged, incompatible or from a newer version."""
+
+
+class TrainingError(NacreError):
+    """Training cannot go on: a loss or a weight is no longer a number."""
+
+    exit_code = 1

@@ -1,0 +1,9 @@
+"""The catalogue: models by name, imported when asked for. A model never imports another."""
+
+CATALOGUE: dict[str, str] = {
+    "ae": "nacre.models.ae:AE",
+    "vae": "nacre.models.vae:VAE",
+    "gan": "nacre.models.gan:GAN",
+    "wgan_gp": "nacre.models.wgan_gp:WGANGP",
+}
+"""Name on the command line ↦ module and class."""

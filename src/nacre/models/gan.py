@@ -1,0 +1,86 @@
+"""The generative adversarial network (Goodfellow et al. 2014), with DCGAN's networks (Radford et al. 2016)."""
+
+from collections.abc import Mapping
+from functools import partial
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Adam
+
+from nacre import losses, networks
+from nacre.networks import Kind, Shape
+from nacre.protocols import Batch, Logs, Objective, Step
+from nacre.seeds import normal
+
+
+class GAN(nn.Module):
+    """Generative adversarial network: a forger and an investigator (Goodfellow et al. 2014), with DCGAN's networks.
+
+    Args:
+        shape: shape of an item: (channels, height, width) in [0, 1], or (dimensions,) of any reals.
+        latent_dim: size of the latent.
+        loss: the generator's loss: "minimax", E log(1 - D(G(z))), or "non-saturating", -E log D(G(z)), which has
+            gradients when the discriminator wins.
+        network: "mlp", "conv" (DCGAN), or by the shape: conv for images of 16 pixels and more.
+        hidden: sizes of the MLP's hidden layers, from the latent to the data; the discriminator mirrors them.
+        width: channels of the discriminator's first convolution and of the generator's last hidden one.
+    """
+
+    def __init__(
+        self,
+        shape: Shape,
+        *,
+        latent_dim: int = 64,
+        loss: Literal["non-saturating", "minimax"] = "non-saturating",
+        network: Kind = "auto",
+        hidden: tuple[int, ...] = (256, 512),
+        width: int = 64,
+    ) -> None:
+        super().__init__()
+        self.shape, self.latent_dim, self.loss = shape, latent_dim, loss
+        kind = networks.kind_for(shape, network)
+        leaky = partial(nn.LeakyReLU, 0.2)
+        self.generator = networks.decoder(latent_dim, shape, kind=kind, hidden=hidden, width=width)
+        self.discriminator = networks.encoder(shape, 1, kind=kind, hidden=hidden[::-1], width=width, activation=leaky)
+        self.prior = {"z": normal(latent_dim)}
+
+    @classmethod
+    def recommended(cls, shape: Shape) -> dict[str, Any]:
+        """Steps and batch size that give good pictures at this shape."""
+        return {"steps": 20_000 if networks.kind_for(shape) == "mlp" else 10_000, "batch_size": 64}
+
+    def objectives(self) -> list[Objective]:
+        adam = partial(Adam, lr=2e-4, betas=(0.5, 0.999))
+        judge, make = self.discriminator_loss, self.generator_loss
+        return [
+            Objective(name="discriminator", loss=judge, over=("discriminator",), optimizer=adam, draws=self.prior),
+            Objective(name="generator", loss=make, over=("generator",), optimizer=adam, draws=self.prior),
+        ]
+
+    def discriminator_loss(self, real: Batch, step: Step) -> tuple[Tensor, Logs]:
+        """-E log D(x) - E log(1 - D(G(z))): the discriminator's side of eq. 1."""
+        with torch.no_grad():
+            fake = self.sample(step.noise)
+        # Real and fake go through separately: together they would share the statistics of a batch norm.
+        on_real, on_fake = self.realness(real), self.realness(fake)
+        loss = losses.discriminator_loss(on_real, on_fake)
+        return loss, {"d_real": on_real.sigmoid().mean(), "d_fake": on_fake.sigmoid().mean()}
+
+    def generator_loss(self, real: Batch, step: Step) -> tuple[Tensor, Logs]:
+        """The generator's side of eq. 1, or its non-saturating form."""
+        fake = self.realness(self.sample(step.noise))
+        if self.loss == "minimax":
+            return losses.minimax_generator_loss(fake), {}
+        return losses.non_saturating_generator_loss(fake), {}
+
+    def realness(self, x: Tensor) -> Tensor:
+        """The discriminator's logit: (N, *shape) ↦ (N,). D(x) is its sigmoid."""
+        return self.discriminator(2 * x - 1 if networks.is_image(self.shape) else x).squeeze(1)
+
+    def decode(self, z: Tensor) -> Tensor:
+        output = self.generator(z)
+        return (torch.tanh(output) + 1) / 2 if networks.is_image(self.shape) else output
+
+    def sample(self, noise: Mapping[str, Tensor]) -> Tensor:
+        return self.decode(noise["z"])

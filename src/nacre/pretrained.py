@@ -1,0 +1,207 @@
+"""A trained model in use: no data, no logger, no trainer."""
+
+import logging
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from huggingface_hub import HfApi, snapshot_download
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+from torch import Tensor, nn
+
+from nacre import images
+from nacre.engine import checkpoint, folder, sampling
+from nacre.engine.numerics import device_for
+from nacre.errors import CheckpointError, ConfigError, ShapeError
+from nacre.models import CATALOGUE
+from nacre.networks import is_image
+from nacre.protocols import capabilities, require
+from nacre.spec import Spec, spec
+
+logger = logging.getLogger("nacre")
+
+
+class Pretrained:
+    """A trained model: sample, encode, decode, reconstruct, and share it.
+
+    Images go in and come out as float tensors (N, C, H, W) in [0, 1] on the CPU; uint8 arrays (0..255) are taken too.
+    Vectors are (N, D) of any reals. A model that cannot do what it is asked raises a CapabilityError.
+
+    Attributes:
+        module: the network itself, in evaluation mode.
+        spec: what it was built from.
+        shape: shape of an item.
+        facts: what is known of its training.
+    """
+
+    def __init__(self, module: nn.Module, spec: Spec, shape: tuple[int, ...], facts: Mapping[str, Any]) -> None:
+        self.module, self.spec, self.shape, self.facts = module.eval().requires_grad_(False), spec, shape, dict(facts)
+
+    def __repr__(self) -> str:
+        return f"Pretrained({self.spec.name}, shape={self.shape}, can: {', '.join(self.capabilities)})"
+
+    @property
+    def capabilities(self) -> list[str]:
+        """What the model can be asked for."""
+        return capabilities(self.module)
+
+    def sample(self, count: int = 16, *, seed: int = 0, batch_size: int = sampling.CHUNK, first: int = 0) -> Tensor:
+        """`count` new items: (count, *shape). Number i of a seed is the same whatever the count and the batch size."""
+        if count < 1:
+            raise ConfigError(f"the number of samples must be 1 or more, got {count}.")
+        return sampling.sample(self.module, count, seed=seed, first=first, chunk=batch_size).cpu()
+
+    def encode(self, items: Tensor | np.ndarray, *, batch_size: int = sampling.CHUNK) -> Tensor:
+        """Codes of items: (N, latent_dim); of a VAE, the posterior means."""
+        return sampling.apply(require(self.module, "encode").encode, self._items(items), self.module, batch_size)
+
+    def decode(self, codes: Tensor | np.ndarray, *, batch_size: int = sampling.CHUNK) -> Tensor:
+        """Items of codes (N, latent_dim): (N, *shape)."""
+        codes = torch.as_tensor(codes)
+        expected = getattr(self.module, "latent_dim", None)
+        if codes.ndim != 2 or (expected and codes.shape[1] != expected):
+            raise ShapeError(f"decode takes codes of shape (N, {expected or 'latent_dim'}), got {tuple(codes.shape)}.")
+        return sampling.apply(require(self.module, "decode").decode, codes, self.module, batch_size)
+
+    def reconstruct(self, items: Tensor | np.ndarray, *, batch_size: int = sampling.CHUNK) -> Tensor:
+        """Items through the model and back: (N, *shape)."""
+        return sampling.apply(
+            require(self.module, "reconstruct").reconstruct, self._items(items), self.module, batch_size
+        )
+
+    def log_likelihood(self, items: Tensor | np.ndarray, *, seed: int = 0, batch_size: int = sampling.CHUNK) -> Tensor:
+        """The (bound on the) log-likelihood of items in nats: (N,) float64. `likelihood_name` of the module names it."""
+        return sampling.log_likelihood(self.module, self._items(items), seed=seed, chunk=batch_size)
+
+    def realness(self, items: Tensor | np.ndarray, *, batch_size: int = sampling.CHUNK) -> Tensor:
+        """How real the model's own judge finds items: (N,)."""
+        return sampling.apply(require(self.module, "realness").realness, self._items(items), self.module, batch_size)
+
+    def to(self, device: str | torch.device) -> "Pretrained":
+        """Move the model to a device."""
+        self.module.to(device)
+        return self
+
+    def save_pretrained(self, path: str | os.PathLike[str]) -> Path:
+        """Write a model folder: `config.json`, `model.safetensors` and a model card."""
+        path = Path(path)
+        parameters = self.spec.complete()
+        folder.write(path, self.module, name=self.spec.name, parameters=parameters, shape=self.shape, facts=self.facts)
+        return path
+
+    @classmethod
+    def from_pretrained(
+        cls, path: str | os.PathLike[str], *, model: str | None = None, device: str = "cpu"
+    ) -> "Pretrained":
+        """The same as `nacre.load`."""
+        return load(path, model=model, device=device)
+
+    def push_to_hub(self, repo_id: str, *, private: bool = True, token: str | None = None) -> str:
+        """Upload the model folder to the Hugging Face hub; returns its address.
+
+        Args:
+            repo_id: "user/name".
+            private: whether a repository that has to be made is private.
+            token: of the hub; by default the one that `hf auth login` stored.
+        """
+        import tempfile
+
+        api = HfApi(token=token)
+        api.create_repo(repo_id, private=private, exist_ok=True)
+        with tempfile.TemporaryDirectory() as aside:
+            self.save_pretrained(aside)
+            return str(api.upload_folder(repo_id=repo_id, folder_path=aside, commit_message="Upload with nacre"))
+
+    def _items(self, items: Tensor | np.ndarray) -> Tensor:
+        """Checked items, float. Raises ShapeError for another shape, range or anything that is not a number."""
+        tensor = images.to_float(
+            torch.as_tensor(np.ascontiguousarray(items) if isinstance(items, np.ndarray) else items)
+        )
+        if tuple(tensor.shape[1:]) != self.shape:
+            raise ShapeError(
+                f"{self.spec.name} was built for items of shape (N, {', '.join(map(str, self.shape))}), got "
+                f"{tuple(tensor.shape)}; resize them, or train at their size."
+            )
+        if not bool(tensor.isfinite().all()):
+            raise ShapeError("the items hold NaN or infinity; repair or drop those items first.")
+        if is_image(self.shape) and tensor.numel() and not 0 <= tensor.min() <= tensor.max() <= 1:
+            raise ShapeError(
+                f"images are floats in [0, 1] or uint8, got values from {tensor.min():.3g} to {tensor.max():.3g}; rescale them."
+            )
+        return tensor
+
+
+def load(
+    path: str | os.PathLike[str],
+    *,
+    model: str | None = None,
+    checkpoint: str | None = None,
+    device: str = "cpu",
+) -> Pretrained:
+    """A trained model from a run, a model folder, or the Hugging Face hub ("user/name").
+
+    Args:
+        model: "FILE.py:CLASS" for a model of your own: nothing that a folder names is ever run.
+        checkpoint: "best", or a step, of a run; by default the latest weights.
+        device: "cpu", "cuda", "mps" or "auto".
+
+    Raises:
+        CheckpointError: nothing is there, it is damaged, or from a newer version.
+    """
+    root = Path(path)
+    place = _model_folder(root) if root.exists() else _from_hub(os.fspath(path))
+    config, weights = folder.read(place)
+    name = config["model"]
+    if name not in CATALOGUE and model is None:
+        raise ConfigError(f"this is a model of somebody's own; if it is yours, say where its code is: --model {name}")
+    chosen = spec(name if name in CATALOGUE else model or name, config["parameters"])
+    shape = tuple(config["shape"])
+    module = chosen.build(shape)
+    if checkpoint is not None:
+        weights = _weights_at(root, checkpoint)
+    try:
+        module.load_state_dict(weights)
+    except RuntimeError as error:
+        raise CheckpointError(
+            f"the weights in {place} do not fit {chosen.name}: {str(error).splitlines()[-1].strip()}"
+        ) from None
+    return Pretrained(module.to(device_for(device)), chosen, shape, config.get("facts", {}))
+
+
+def _model_folder(root: Path) -> Path:
+    if (root / "model" / folder.CONFIG).is_file():
+        return root / "model"
+    if (root / "config.yaml").is_file():
+        raise CheckpointError(f"{root} has not reached its first checkpoint; `nacre resume {root}` goes on with it.")
+    return root
+
+
+def _weights_at(run: Path, which: str) -> dict[str, Tensor]:
+    """The averaged weights of one checkpoint of a run."""
+    checkpoints = run / "checkpoints"
+    present = checkpoint.steps(checkpoints)
+    if not present:
+        raise CheckpointError(f"{run} has no checkpoints.")
+    if which == "best":
+        best = checkpoint.load(checkpoints, present[-1])["best"]
+        step = best[0] if best else present[-1]
+    elif which.isdecimal() and int(which) in present:
+        step = int(which)
+    else:
+        raise ConfigError(f"--checkpoint takes 'best' or a step of {', '.join(map(str, present))}; got '{which}'.")
+    state = checkpoint.load(checkpoints, step)
+    weights: dict[str, Tensor] = state["average"] or state["model"]
+    return weights
+
+
+def _from_hub(repo: str) -> Path:
+    if repo.count("/") != 1 or repo.startswith((".", "/", "~")):
+        raise CheckpointError(f"there is no run or model folder at {repo}.")
+    try:
+        return Path(snapshot_download(repo, allow_patterns=[folder.CONFIG, folder.WEIGHTS, folder.CARD]))
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise CheckpointError(f"{repo} is no folder here and could not be had from the hub ({reason}).") from None

@@ -1,0 +1,133 @@
+"""A run's configuration: what was asked for and everything needed to repeat it, as YAML."""
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from nacre import __version__, files
+from nacre.data.settings import DataSettings
+from nacre.engine.settings import Training
+from nacre.errors import CheckpointError, ConfigError
+from nacre.spec import Field, Spec, coerce, fields, find_class, spec, unknown
+
+FORMAT = 1
+NAME = "config.yaml"
+RECORDED = ("format", "nacre", "shape", "fingerprint", "numerics", "source")
+"""What a run adds to what was asked for."""
+
+SECTIONS = ("model", "parameters", "data", "training")
+
+
+@dataclass(frozen=True)
+class Request:
+    """What was asked for, checked: a model (None: to be chosen by the data), the data, and how to train."""
+
+    model: str | None
+    parameters: Mapping[str, Any]
+    data: DataSettings
+    training: Training
+
+    def spec(self, chosen: str) -> Spec:
+        """The specification of the model, which is `chosen` where none was asked for."""
+        return spec(self.model or chosen, self.parameters)
+
+
+def request(model: str | None, flags: Mapping[str, Any], config: Mapping[str, Any] | None = None) -> Request:
+    """Sort flags into their sections, over those of a configuration.
+
+    Args:
+        model: name, or None to take the configuration's or to choose by the data.
+        flags: settings of data, training and model, by name.
+        config: as `read` gives it.
+
+    Raises:
+        ConfigError: a name that no section knows (the nearest is offered), or a value of the wrong type or range.
+    """
+    base = _sections(config or {})
+    if model and base["model"] and base["parameters"] and model != base["model"]:
+        raise ConfigError(
+            f"the configuration is of model '{base['model']}' and '{model}' was asked for; drop one of them."
+        )
+    model = model or base["model"]
+    known = {"data": fields(DataSettings), "training": fields(Training), "parameters": parameters_of(model)}
+    given = sort(flags, known, model)
+    merged = {section: {**base[section], **given[section]} for section in known}
+    for one, other in (("steps", "epochs"), ("epochs", "steps")):
+        if given["training"].get(one) is not None and other not in given["training"]:
+            merged["training"][other] = None
+    checked = {section: coerce(known[section], merged[section], _owner(section, model)) for section in known}
+    return Request(model, checked["parameters"], DataSettings(**checked["data"]), Training(**checked["training"]))
+
+
+def parameters_of(model: str | None) -> list[Field]:
+    """The fields of a model; none where it is still to be chosen."""
+    return fields(find_class(model)) if model else []
+
+
+def sort(flags: Mapping[str, Any], known: Mapping[str, list[Field]], model: str | None) -> dict[str, dict[str, Any]]:
+    """Flags by section. Raises ConfigError for one that is in none."""
+    names = {field.name: section for section, listed in known.items() for field in listed}
+    for name in flags:
+        if name not in names:
+            raise ConfigError(unknown(name, names, f"training {model or 'a model that the data choose'}"))
+    return {section: {n: v for n, v in flags.items() if names[n] == section} for section in known}
+
+
+def record(chosen: Spec, data: DataSettings, training: Training, **recorded: Any) -> dict[str, Any]:
+    """The configuration of a run, complete, in plain containers."""
+    return {
+        "format": FORMAT,
+        "nacre": __version__,
+        "model": chosen.name,
+        "parameters": chosen.complete(),
+        "data": dataclasses.asdict(data),
+        "training": dataclasses.asdict(training),
+        **recorded,
+    }
+
+
+def write(run: Path, config: Mapping[str, Any]) -> None:
+    """Put a configuration into a run."""
+    files.write_text(run / NAME, yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True))
+
+
+def read(path: Path) -> dict[str, Any]:
+    """A configuration from a YAML file or a run.
+
+    Raises:
+        ConfigError: there is none, it is no YAML mapping, or it has unknown keys.
+        CheckpointError: it was written by a newer version.
+    """
+    file = path / NAME if path.is_dir() else path
+    try:
+        config = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except OSError:
+        raise ConfigError(f"there is no run or configuration at {path} (looked for {file}).") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{file} is not valid YAML ({' '.join(str(error).split())[:120]}).") from None
+    if not isinstance(config, dict):
+        raise ConfigError(f"{file} should hold the sections {', '.join(SECTIONS)}, got {type(config).__name__}.")
+    for key in config:
+        if key not in SECTIONS + RECORDED:
+            raise ConfigError(unknown(str(key), SECTIONS, str(file)))
+    if config.get("format", FORMAT) > FORMAT:
+        raise CheckpointError(
+            f"{path} was made by nacre {config.get('nacre')} (format {config['format']}) and this version reads up to "
+            f"format {FORMAT}; upgrade nacre."
+        )
+    return config
+
+
+def _sections(config: Mapping[str, Any]) -> dict[str, Any]:
+    for section in ("parameters", "data", "training"):
+        if not isinstance(config.get(section) or {}, dict):
+            raise ConfigError(f"section '{section}' of the configuration should be a mapping, got {config[section]!r}.")
+    return {"model": config.get("model"), **{s: config.get(s) or {} for s in ("parameters", "data", "training")}}
+
+
+def _owner(section: str, model: str | None) -> str:
+    return f"model '{model}'" if section == "parameters" else f"section '{section}'"

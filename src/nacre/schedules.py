@@ -1,0 +1,33 @@
+"""Pure functions of the step: a factor on the learning rate. There is no scheduler object to save or to lose."""
+
+import math
+from typing import Literal, TypeAlias
+
+Schedule: TypeAlias = Literal["constant", "linear", "cosine"]
+
+
+def factor(schedule: Schedule, step: int, steps: int, warmup: int) -> float:
+    """The factor on the learning rate at `step` of `steps`: a linear warm-up, then the schedule down to zero.
+
+    Args:
+        schedule: "constant" stays at 1; "linear" and "cosine" fall from 1 to 0 after the warm-up.
+        step: from 0.
+        steps: length of the run.
+        warmup: steps of linear warm-up, 0 for none.
+    """
+    if step < warmup:
+        return (step + 1) / warmup
+    done = (step - warmup) / max(1, steps - warmup)
+    if schedule == "linear":
+        return max(0.0, 1 - done)
+    if schedule == "cosine":
+        return 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
+    return 1.0
+
+
+def average_decay(decay: float, step: int) -> float:
+    """The decay of the weights' moving average at `step`: short memory at first, `decay` in the long run.
+
+    min(decay, (1 + t) / (10 + t)), so that an average started at step 0 soon forgets the initial weights.
+    """
+    return min(decay, (1 + step) / (10 + step))

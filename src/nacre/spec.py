@@ -1,0 +1,188 @@
+"""A model that is not yet built: its name and parameters, and the flags that both come from.
+
+A constructor's signature is the configuration: command line, YAML, JSON and keyword arguments are all read against the
+same list of fields, and none of them is written twice.
+"""
+
+import difflib
+import hashlib
+import importlib
+import importlib.util
+import inspect
+import sys
+import typing
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from nacre.errors import ConfigError
+from nacre.models import CATALOGUE
+from nacre.networks import Shape
+
+
+@dataclass(frozen=True)
+class Field:
+    """One parameter of a constructor: its name, type, default and meaning."""
+
+    name: str
+    type: Any
+    default: Any
+    help: str
+
+    @property
+    def flag(self) -> str:
+        """How it is typed."""
+        return "--" + self.name.replace("_", "-")
+
+
+@dataclass(frozen=True)
+class Spec:
+    """A model by name: one of the catalogue's, or "FILE.py:CLASS" for the user's own.
+
+    Attributes:
+        name: as the user gave it.
+        parameters: keyword arguments of the constructor, checked; those left out take its defaults.
+    """
+
+    name: str
+    parameters: Mapping[str, Any]
+
+    def build(self, shape: Shape) -> nn.Module:
+        """The model for items of `shape`, with weights from torch's ambient generator."""
+        return typing.cast(nn.Module, find_class(self.name)(tuple(shape), **self.parameters))
+
+    def complete(self) -> dict[str, Any]:
+        """Every parameter with its value, defaults included, in plain containers."""
+        given = {field.name: field.default for field in fields(find_class(self.name))} | dict(self.parameters)
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in given.items()}
+
+    def recommended(self, shape: Shape) -> dict[str, Any]:
+        """Settings of training that the model recommends for items of `shape`; empty if it has no opinion."""
+        recommend = getattr(find_class(self.name), "recommended", None)
+        return dict(recommend(tuple(shape))) if recommend else {}
+
+    @property
+    def source(self) -> str | None:
+        """SHA-256 of the file of a user's own model."""
+        return (
+            None if self.name in CATALOGUE else hashlib.sha256(_file_and_class(self.name)[0].read_bytes()).hexdigest()
+        )
+
+
+def spec(name: str, parameters: Mapping[str, Any] | None = None) -> Spec:
+    """A checked specification.
+
+    Raises:
+        ConfigError: no such model, no such parameter, or a value of the wrong type.
+    """
+    return Spec(name, coerce(fields(find_class(name)), parameters or {}, f"model '{name}'"))
+
+
+@lru_cache
+def find_class(name: str) -> type:
+    """The class of a model: of the catalogue, or of a Python file of the user's ("FILE.py:CLASS"), which is run.
+
+    Raises:
+        ConfigError: there is no such model, file or class, or the class has no table of objectives.
+    """
+    if name in CATALOGUE:
+        module, _, attribute = CATALOGUE[name].partition(":")
+        return typing.cast(type, getattr(importlib.import_module(module), attribute))
+    file, attribute = _file_and_class(name)
+    found = getattr(_import_file(file), attribute, None)
+    if not isinstance(found, type) or not issubclass(found, nn.Module) or not hasattr(found, "objectives"):
+        raise ConfigError(f"{file} has no class {attribute} that is an nn.Module with a method `objectives`.")
+    return found
+
+
+def summary(model_class: type) -> str:
+    """The first sentence of a model's documentation."""
+    return (inspect.getdoc(model_class) or "").partition("\n")[0]
+
+
+def fields(target: type) -> list[Field]:
+    """The keyword-only parameters of a constructor, with the meanings that its docstring's `Args:` gives."""
+    import docstring_parser
+
+    documented = docstring_parser.parse(inspect.getdoc(target) or "").params
+    help_ = {param.arg_name: " ".join((param.description or "").split()) for param in documented}
+    hints = typing.get_type_hints(inspect.getattr_static(target, "__init__"))
+    keywords = [p for p in inspect.signature(target).parameters.values() if p.kind is p.KEYWORD_ONLY]
+    return [Field(p.name, hints.get(p.name, Any), p.default, help_.get(p.name, "")) for p in keywords]
+
+
+def coerce(known: Iterable[Field], values: Mapping[str, Any], owner: str) -> dict[str, Any]:
+    """`values` as the types that the fields declare.
+
+    Raises:
+        ConfigError: an unknown name (the nearest known one is offered) or a value of the wrong type.
+    """
+    by_name = {field.name: field for field in known}
+    for name in values:
+        if name not in by_name:
+            raise ConfigError(unknown(name, by_name, owner))
+    return {name: _checked(by_name[name], value) for name, value in values.items()}
+
+
+def unknown(name: str, known: Iterable[str], owner: str) -> str:
+    """The sentence for a name that nobody knows, with the nearest one that somebody does."""
+    names = sorted(known)
+    nearest = difflib.get_close_matches(name, names, n=1)
+    hint = f"did you mean '{nearest[0]}'?" if nearest else f"it has: {', '.join(names)}."
+    return f"{owner} has no '{name}'; {hint}"
+
+
+def type_name(annotation: Any) -> str:
+    """A type as a person reads it: "int", "bernoulli|gaussian", "float or none"."""
+    if typing.get_origin(annotation) is typing.Literal:
+        return "|".join(map(str, typing.get_args(annotation)))
+    if isinstance(annotation, type) and not typing.get_args(annotation):
+        return annotation.__name__
+    arguments = typing.get_args(annotation)
+    if type(None) in arguments:
+        return " or ".join(type_name(a) for a in arguments if a is not type(None))
+    return str(annotation).replace("typing.", "")
+
+
+def _checked(field: Field, value: Any) -> Any:
+    from jsonargparse import ArgumentError, ArgumentParser
+
+    if field.type is Any:
+        return value
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_argument(field.flag, type=field.type, default=field.default)
+    try:
+        return parser.parse_object({field.name: value})[field.name]
+    except ArgumentError:
+        raise ConfigError(f"{field.flag} takes {type_name(field.type)}, got {value!r}.") from None
+
+
+def _file_and_class(name: str) -> tuple[Path, str]:
+    path, colon, attribute = name.rpartition(":")
+    if not colon or not path.endswith(".py"):
+        raise ConfigError(
+            unknown(name, CATALOGUE, "nacre's catalogue") + " (`nacre models` lists them; your own is FILE.py:CLASS)"
+        )
+    if not Path(path).is_file():
+        raise ConfigError(f"there is no file {path} to take the model {attribute} from.")
+    return Path(path), attribute
+
+
+def _import_file(file: Path) -> Any:
+    # The digest keeps two files of one name apart; sys.modules is where dataclasses and pickling look.
+    name = f"nacre_user_{file.stem}_{hashlib.sha256(str(file.resolve()).encode()).hexdigest()[:8]}"
+    if name not in sys.modules:
+        found = importlib.util.spec_from_file_location(name, file)
+        if found is None or found.loader is None:
+            raise ConfigError(f"{file} cannot be imported as a Python module.")
+        sys.modules[name] = importlib.util.module_from_spec(found)
+        try:
+            found.loader.exec_module(sys.modules[name])
+        except BaseException:
+            del sys.modules[name]
+            raise
+    return sys.modules[name]
