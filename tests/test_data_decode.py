@@ -6,9 +6,9 @@ import zlib
 
 import numpy as np
 import pytest
-from data_helpers import encoded, folder, open_set, pictures, pixels
 from PIL import Image
 
+from data_helpers import encoded, folder, open_set, pictures, pixels, tarred, zipped
 from nacre.data import decode
 from nacre.data.decode import Target, UnreadableError, fitted, read_header, read_picture
 from nacre.errors import DataError
@@ -72,13 +72,9 @@ def test_cmyk_jpeg():
     assert found.tolist() == pytest.approx([255, 0, 0], abs=6)
 
 
-@pytest.mark.parametrize("mode", ["YCbCr", "LAB", "HSV"])
-def test_other_colour_spaces_become_rgb(mode, tmp_path):
-    form = "JPEG" if mode == "YCbCr" else "TIFF"
-    if mode == "HSV":
-        pytest.skip("no file format stores it")
-    image = Image.new("RGB", (8, 8), (200, 60, 30)).convert("YCbCr") if mode == "YCbCr" else Image.new("LAB", (8, 8))
-    assert read(encoded(image, form)).pixels.shape == (8, 8, 3)
+@pytest.mark.parametrize("mode", ["YCbCr", "LAB"])
+def test_other_colour_spaces_become_rgb(mode):
+    assert read(encoded(Image.new(mode, (8, 8)), "TIFF")).pixels.shape == (8, 8, 3)
 
 
 @pytest.mark.parametrize("form", ["PNG", "TIFF"])
@@ -147,9 +143,9 @@ def test_first_frame_of_an_animation():
         (b"hello, I am text", "not an image"),
         (encoded(pixels(0, 64, 64), "JPEG")[:1500], "truncated"),
         (encoded(pixels(0, 64, 64))[:-4000], "truncated"),
-        (encoded(pixels(0, 64, 64), "WEBP", lossless=True)[:-2000], ""),
+        (encoded(pixels(0, 64, 64), "WEBP", lossless=True)[:-2000], "[a-z]"),
         (encoded(pixels(0, 64, 64), "BMP")[:-2000], "truncated"),
-        (encoded(pixels(0, 64, 64), "TIFF")[:2000], ""),
+        (encoded(pixels(0, 64, 64), "TIFF")[:2000], "[a-z]"),
         (encoded(Image.fromarray(pixels(0, 64, 64, 1)), "GIF")[:-2000], "truncated"),
         (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "not an image"),
     ],
@@ -228,7 +224,13 @@ def test_pillow_warnings_do_not_leak(tmp_path):
     image = Image.new("P", (8, 8))
     image.putpalette([200, 10, 10, 10, 200, 10])
     root = folder(tmp_path / "photos", pictures(["b.png", "c.png"]))
-    folder(root, {"a.png": encoded(image, transparency=b"\x00\xff"), "d.jpg": encoded(pixels(7), "JPEG", exif=b"Exif\0\0II*\0\x08\0\0\0\xff\xff")})
+    folder(
+        root,
+        {
+            "a.png": encoded(image, transparency=b"\x00\xff"),
+            "d.jpg": encoded(pixels(7), "JPEG", exif=b"Exif\0\0II*\0\x08\0\0\0\xff\xff"),
+        },
+    )
     assert len(open_set(root)) == 4
 
 
@@ -238,16 +240,20 @@ def test_sizes_have_bounds(size):
         open_set("digits", image_size=size)
 
 
-def test_many_photos_are_decoded_in_parallel_and_in_order(tmp_path):
+@pytest.mark.parametrize("make", [folder, zipped, tarred])
+def test_many_photos_are_decoded_in_parallel_and_in_order(make, tmp_path):
     files = {f"{number:03}.png": encoded(np.full((300, 300), number, np.uint8)) for number in range(100)}
-    found = open_set(folder(tmp_path / "photos", files), image_size=4)
+    suffix = {folder: "", zipped: ".zip", tarred: ".tar"}[make]
+    found = open_set(make(tmp_path / f"photos{suffix}", files), image_size=4)
     assert found.items[:, 0, 0, 0].tolist() == list(range(100))
     assert found.names == tuple(files)
 
 
 def test_too_many_bad_files_in_one_sentence(tmp_path):
     root = folder(tmp_path / "photos", pictures([f"{n}.png" for n in range(9)]) | {"x.png": b"text"})
-    with pytest.raises(DataError, match=r"1 of 10 files .* \(10%\) cannot be read: x.png \(not an image\); .*--max-bad"):
+    with pytest.raises(
+        DataError, match=r"1 of 10 files .* \(10%\) cannot be read: x.png \(not an image\); .*--max-bad"
+    ):
         open_set(root)
     found = open_set(root, max_bad=0.1)
     assert len(found) == 9

@@ -14,7 +14,8 @@ FLOORS = (
     {"engine", "spec"},
     {"run", "pretrained"},
     {"contract"},
-    {"cli", "__main__"},
+    {"cli"},
+    {"__main__"},
 )
 FLOOR = {name: number for number, names in enumerate(FLOORS, 1) for name in names}
 MODULES = sorted(path for path in SOURCE.rglob("*.py") if path != SOURCE / "__init__.py")

@@ -14,6 +14,8 @@ _HOMES = {
     "Step": "nacre.protocols",
     "check_model": "nacre.contract",
     "load": "nacre.pretrained",
+    "losses": "nacre",
+    "networks": "nacre",
     "normal": "nacre.seeds",
     "resume": "nacre.run",
     "train": "nacre.run",
@@ -27,6 +29,8 @@ __all__ = sorted(_HOMES)
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'nacre' has no attribute '{name}'")
+    if _HOMES[name] == "nacre":
+        return importlib.import_module(f"nacre.{name}")
     return getattr(importlib.import_module(_HOMES[name]), name)
 
 

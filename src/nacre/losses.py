@@ -66,7 +66,7 @@ def non_saturating_generator_loss(fake: Tensor) -> Tensor:
 def gradient_penalty(critic: Callable[[Tensor], Tensor], real: Tensor, fake: Tensor, mix: Tensor) -> Tensor:
     """E (‖∇ critic(x̂)‖₂ - 1)², x̂ = ε x + (1 - ε) G(z). Gulrajani et al. 2017, algorithm 1, lines 6 and 7.
 
-    Two-sided; the norm is over the flattened item; computed in float32 whatever autocast says.
+    Two-sided; the norm is over the flattened item; computed in float32 at least, whatever autocast says.
 
     Args:
         real, fake: (N, …).
@@ -74,7 +74,8 @@ def gradient_penalty(critic: Callable[[Tensor], Tensor], real: Tensor, fake: Ten
     """
     with torch.autocast(real.device.type, enabled=False):
         weight = mix.view(-1, *[1] * (real.ndim - 1))
-        between = (weight * real + (1 - weight) * fake).float().requires_grad_()
+        between = weight * real + (1 - weight) * fake
+        between = between.to(torch.promote_types(between.dtype, torch.float32)).requires_grad_()
         (slope,) = torch.autograd.grad(critic(between).sum(), between, create_graph=True)
         # The epsilon keeps the square root's derivative finite where the slope is exactly zero.
         norm = (slope.flatten(1).square().sum(1) + 1e-12).sqrt()

@@ -8,6 +8,7 @@ import stat
 import tarfile
 import tempfile
 import threading
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator
@@ -28,9 +29,10 @@ LARGEST_MEMBER = 1 << 28  # bytes
 LARGEST_IN_MEMORY = 1 << 27  # bytes
 BOMB_SIZE, BOMB_RATIO = 1 << 30, 200
 
-# What a damaged archive makes Python's readers raise; an encrypted member raises RuntimeError.
+# What damage makes Python's and NumPy's readers raise; an encrypted member raises RuntimeError.
 DAMAGE = (
-    OSError, EOFError, ValueError, RuntimeError, zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError,
+    OSError, EOFError, ValueError, RuntimeError, SyntaxError, tokenize.TokenError, zipfile.BadZipFile, tarfile.TarError,
+    zlib.error, lzma.LZMAError,
 )  # fmt: skip
 
 

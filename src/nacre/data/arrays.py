@@ -8,7 +8,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from nacre.data.archives import refuse_bomb
+from nacre.data.archives import DAMAGE, refuse_bomb
 from nacre.data.dataset import UNSAID, Kind, Listing
 from nacre.data.decode import Header, Picture, grey_levels, white_level
 from nacre.errors import DataError
@@ -31,10 +31,6 @@ class ArraySource:
     listing: Listing
     images: np.ndarray
     white: float = 255.0
-
-    def called(self, classes: tuple[str, ...]) -> "ArraySource":
-        """The same source with names for its classes."""
-        return replace(self, listing=replace(self.listing, classes=classes))
 
     def header(self, index: int) -> Header:
         """What every image of the array is."""
@@ -62,10 +58,6 @@ class VectorSource:
     listing: Listing
     points: np.ndarray
 
-    def called(self, classes: tuple[str, ...]) -> "VectorSource":
-        """The same source with names for its classes."""
-        return replace(self, listing=replace(self.listing, classes=classes))
-
 
 @dataclass(frozen=True, eq=False)
 class Part:
@@ -76,20 +68,23 @@ class Part:
     split: int = UNSAID
 
 
-def source_of(parts: list[Part], name: str, kind: Kind | None = None) -> ArraySource | VectorSource:
+def source_of(
+    parts: list[Part], name: str, kind: Kind | None = None, classes: tuple[str, ...] = ()
+) -> ArraySource | VectorSource:
     """Make a source of arrays that belong together (a training and a test set, say).
 
     Args:
         parts: (N, D) vectors, or (N, H, W), (N, H, W, C) or (N, C, H, W) images, of equal shapes but for N.
         name: what to call the source in an error.
         kind: by default "digits" for grey images and "photos" for colour.
+        classes: what the labels 0, 1 … mean; by default the labels' own values name them, and they are numbered anew.
 
     Raises:
         DataError: the shapes or values cannot be meant.
     """
     values = _joined([part.values for part in parts], name)
     low, high = _range(values, name)
-    listing = _listing(parts, len(values), name)
+    listing = _listing(parts, classes, name)
     if values.ndim == 2:
         note = _flat_images(values)
         return VectorSource(replace(listing, kind="vectors").noting(*note), values.astype(np.float32, copy=False))
@@ -116,7 +111,7 @@ def open_npy(path: Path) -> ArraySource | VectorSource:
         _check_header(file, path)
     try:
         values = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, OSError) as error:
+    except DAMAGE as error:
         raise DataError(f"{path} is damaged: {error}.") from error
     return source_of([Part(values, None)], str(path))
 
@@ -132,15 +127,9 @@ def open_npz(path: Path) -> ArraySource | VectorSource:
     try:
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+    except DAMAGE as error:
         raise DataError(f"{path} is damaged: {error}.") from error
     return source_of(_parts(arrays, path), str(path))
-
-
-def numbered(labels: np.ndarray) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Labels of any numbers or texts as 0 … K - 1 in sorted order, (N,) int64, and what each was."""
-    values, numbers = np.unique(labels, return_inverse=True)
-    return numbers.astype(np.int64), tuple(str(value) for value in values)
 
 
 def blocks(count: int) -> Iterator[tuple[int, int]]:
@@ -178,7 +167,7 @@ def _range(values: np.ndarray, name: str) -> tuple[float, float]:
 
 def _channels_last(values: np.ndarray, name: str) -> np.ndarray:
     shape = values.shape
-    if values.ndim == 3 and shape[2] in MODES:
+    if values.ndim == 3 and shape[2] in MODES and shape[1] > shape[2]:
         raise DataError(f"{name} has the shape {shape}, which looks like one picture; {_EXPECTED}.")
     if values.ndim == 3:
         return values[:, :, :, None]
@@ -196,16 +185,18 @@ def _flat_images(values: np.ndarray) -> tuple[str, ...]:
     return (f"Rows of {side * side} values are taken as vectors; save them as (N, {side}, {side}) to have images.",)
 
 
-def _listing(parts: list[Part], count: int, name: str) -> Listing:
-    labels, classes = _labels(parts, name)
+def _listing(parts: list[Part], classes: tuple[str, ...], name: str) -> Listing:
+    labels = _labels(parts, name)
+    if labels is not None:
+        labels, classes = (labels.astype(np.int64), classes) if classes else _numbered(labels)
     fixed = np.concatenate([np.full(len(part.values), part.split, np.int8) for part in parts])
-    names = tuple(map(str, range(count)))
+    names = tuple(map(str, range(len(fixed))))
     return Listing(names, "photos", labels, classes, None, None if (fixed == UNSAID).all() else fixed)
 
 
-def _labels(parts: list[Part], name: str) -> tuple[np.ndarray | None, tuple[str, ...]]:
+def _labels(parts: list[Part], name: str) -> np.ndarray | None:
     if all(part.labels is None for part in parts):
-        return None, ()
+        return None
     labels = []
     for part in parts:
         if part.labels is None or part.labels.shape not in [(len(part.values),), (len(part.values), 1)]:
@@ -214,7 +205,13 @@ def _labels(parts: list[Part], name: str) -> tuple[np.ndarray | None, tuple[str,
                 f"{name} has {len(part.values)} items and labels of shape {shape}; one label each was expected."
             )
         labels.append(part.labels.ravel())
-    return numbered(np.concatenate(labels))
+    return np.concatenate(labels)
+
+
+def _numbered(labels: np.ndarray) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Labels of any numbers or texts as 0 … K - 1 in sorted order, (N,) int64, and what each was."""
+    values, numbers = np.unique(labels, return_inverse=True)
+    return numbers.astype(np.int64), tuple(str(value) for value in values)
 
 
 def _parts(arrays: Mapping[str, np.ndarray], path: Path) -> list[Part]:
@@ -244,7 +241,7 @@ def _check_members(path: Path) -> None:
                         f"{path} is damaged: {info.filename} has {info.file_size} bytes and declares {size}."
                     )
                 refuse_bomb(path, info.compress_size, size)
-    except (zipfile.BadZipFile, OSError, RuntimeError, EOFError) as error:
+    except DAMAGE as error:
         raise DataError(f"{path} cannot be read as a .npz file: {error}.") from error
 
 
@@ -254,7 +251,7 @@ def _check_header(file: IO[bytes], path: Path) -> int:
         version = np.lib.format.read_magic(file)
         read: Any = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
         shape, _, dtype = read(file)
-    except (ValueError, EOFError) as error:
+    except DAMAGE as error:
         raise DataError(f"{path} is damaged: {error}.") from error
     if dtype.hasobject:
         raise DataError(f"{path} holds Python objects, which nacre never unpickles; save it with numpy.savez(...).")

@@ -1,10 +1,9 @@
 """Decode a whole source into one array on disk, in parallel and in bounded memory."""
 
-import math
 import os
 import warnings
 from collections import Counter, deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from hashlib import blake2b
@@ -19,7 +18,6 @@ from nacre.data.settings import DataSettings
 from nacre.errors import DataError
 
 LARGEST_UNSCALED, USUAL_SIZE = 128, 64
-CHUNK, CHUNK_BYTES = 64, 1 << 24
 # Pillow lets other threads run while it decodes and resizes. For small images that is too short to gain anything
 # (measured: two threads took 1.3 times as long as one at 64x64), and more threads than this only take memory.
 THREADS = min(8, os.cpu_count() or 1)
@@ -170,8 +168,7 @@ def _write(
 
     pixels = sum(width * height for width, height in (header.size for header in headers.values()))
     large = pixels > WORTH_A_THREAD * len(headers)
-    chunk = max(1, min(CHUNK, CHUNK_BYTES // math.prod(target.shape)))
-    images = _in_parallel(decoded, list(headers), chunk) if large else map(_attempt(decoded), headers)
+    images = _in_parallel(_attempt(decoded), headers) if large else map(_attempt(decoded), headers)
     _write_header(file, 0, target)
     state = blake2b(digest_size=DIGEST_SIZE)
     with bar(len(headers), "decoding images", "image", progress) as shown:
@@ -206,20 +203,20 @@ def _attempt(work: Callable[[int], R]) -> Callable[[int], tuple[int, R | Unreada
     return attempt
 
 
-def _in_parallel(work: Callable[[int], R], indices: list[int], chunk: int) -> Iterator[tuple[int, R | UnreadableError]]:
-    """`_attempt(work)` on each index by a pool of threads, in order, at most two chunks a thread ahead of who asks."""
-
-    def some(indices: list[int]) -> list[tuple[int, R | UnreadableError]]:
-        return list(map(_attempt(work), indices))
-
-    with ThreadPoolExecutor(THREADS) as pool:
-        waiting: deque[Future[list[tuple[int, R | UnreadableError]]]] = deque()
-        for start in range(0, len(indices), chunk):
-            waiting.append(pool.submit(some, indices[start : start + chunk]))
+def _in_parallel(work: Callable[[int], R], indices: Iterable[int]) -> Iterator[R]:
+    """`work` on each index by a pool of threads, in order, at most two images a thread ahead of who asks."""
+    pool = ThreadPoolExecutor(THREADS)
+    waiting: deque[Future[R]] = deque()
+    try:
+        for index in indices:
+            waiting.append(pool.submit(work, index))
             if len(waiting) > 2 * THREADS:
-                yield from waiting.popleft().result()
+                yield waiting.popleft().result()
         while waiting:
-            yield from waiting.popleft().result()
+            yield waiting.popleft().result()
+    finally:
+        # What is under way is let finish, and nothing else is begun: Ctrl-C is answered at once.
+        pool.shutdown(cancel_futures=True)
 
 
 def _about_heic(count: int) -> str:

@@ -1,6 +1,6 @@
 """Decoded images on disk: one .npy file a source and size, found again by the stamp of what it was made from.
 
-`<key>.json` says everything but the items and names the stamp; `<key>-<stamp>.npy` holds the items. Each is written
+`<key>.json` says everything but the items, after a digest of itself; `<key>-<stamp>.npy` holds the items. Each is written
 aside and renamed, the JSON last, so that a reader finds a pair that belongs together or none. Nothing is trusted that
 can be seen to be wrong: a missing, shortened or unreadable part means that the source is decoded again.
 """
@@ -9,6 +9,7 @@ import json
 import math
 import os
 import tempfile
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
@@ -27,6 +28,7 @@ from nacre.files import whole_file, write_text
 
 VERSION = 1
 LARGEST_IN_MEMORY = 1 << 28  # bytes
+ABANDONED = 24 * 3600  # seconds after which a half-written file is nobody's
 
 
 def cache_folder() -> Path:
@@ -44,7 +46,7 @@ def find(source: str, key: str, stamp: str) -> Prepared | None:
     """What was stored under `key`, if it is whole and was made from what has this `stamp`."""
     folder = cache_folder()
     try:
-        told = json.loads((folder / f"{key}.json").read_text(encoding="utf-8"))
+        told = _checked((folder / f"{key}.json").read_text(encoding="utf-8"))
         if told["stamp"] != stamp or told["version"] != VERSION:
             return None
         record = _record(told)
@@ -69,7 +71,7 @@ def store(source: str, key: str, stamp: str, fill: Callable[[BinaryIO], Record])
         folder.mkdir(parents=True, exist_ok=True)
         with whole_file(path) as aside, aside.open("wb") as file:
             record = fill(file)
-        write_text(folder / f"{key}.json", json.dumps(_told(record, stamp)))
+        write_text(folder / f"{key}.json", _with_sum(json.dumps(_told(record, stamp))))
         _forget_older(folder, key, path)
         return prepared(source, _items(path, record.shape), record)
     except OSError as error:
@@ -115,11 +117,25 @@ def _header_size(file: BinaryIO, shape: tuple[int, ...]) -> int:
 
 
 def _forget_older(folder: Path, key: str, kept: Path) -> None:
-    """Remove what was stored under this key before. Who still has it mapped keeps it until done."""
-    for path in folder.glob(f"{key}-*.npy"):
-        if path != kept:
-            with suppress(OSError):
+    """Remove what was stored under this key before, and what killed builders left. Who has it mapped keeps it."""
+    older = [path for path in folder.glob(f"{key}-*.npy") if path != kept]
+    for path in (*older, *folder.glob(f".{key}*")):
+        with suppress(OSError):
+            if path in older or path.stat().st_mtime < time.time() - ABANDONED:
                 path.unlink()
+
+
+def _with_sum(text: str) -> str:
+    return f"{blake2b(text.encode(), digest_size=16).hexdigest()}\n{text}"
+
+
+def _checked(content: str) -> dict[str, Any]:
+    """The JSON after the first line, which is its digest; ValueError if it is another's."""
+    text = content.partition("\n")[2]
+    if content != _with_sum(text):
+        raise ValueError("not what was written")
+    told: dict[str, Any] = json.loads(text)
+    return told
 
 
 def _told(record: Record, stamp: str) -> dict[str, Any]:

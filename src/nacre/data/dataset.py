@@ -157,7 +157,7 @@ def assemble(prepared: Prepared, settings: DataSettings) -> DataSet:
         mirror=_mirrors(listing) if settings.mirror is None else settings.mirror and listing.kind != "vectors",
         kind=listing.kind,
         bad=listing.bad,
-        notes=listing.notes + _about_splits(split, prepared.source),
+        notes=listing.notes + _about_splits(split, settings, prepared.source),
         fingerprint=_fingerprint(prepared, split),
     )
 
@@ -233,15 +233,16 @@ def _mirrors(listing: Listing) -> bool:
     return listing.kind == "photos" and listing.captions is None
 
 
-def _about_splits(split: np.ndarray, source: str) -> tuple[str, ...]:
+def _about_splits(split: np.ndarray, settings: DataSettings, source: str) -> tuple[str, ...]:
     counts = np.bincount(split, minlength=3)
     if not counts[0]:
         raise DataError(
             f"All {len(split)} items of {source} are kept aside and none is left to train on; "
             "add some, or lower --validation and --test."
         )
-    empty = [name for name, count in zip(SPLITS, counts, strict=True) if not count]
-    return (f"No image is kept aside for {' or '.join(empty)}.",) if empty else ()
+    wanted: dict[Split, float] = {"validation": settings.validation, "test": settings.test}
+    empty = [name for name, share in wanted.items() if share and not (split == SPLITS.index(name)).any()]
+    return (f"With {len(split)} items, none happens to be kept aside for {' or '.join(empty)}.",) if empty else ()
 
 
 def _fingerprint(prepared: Prepared, split: np.ndarray) -> str:

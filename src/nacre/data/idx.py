@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from nacre.data.archives import refuse_bomb
+from nacre.data.archives import DAMAGE, refuse_bomb
 from nacre.data.arrays import ArraySource, Part, VectorSource, source_of
 from nacre.data.dataset import UNSAID
 from nacre.errors import DataError
@@ -62,7 +62,7 @@ def unpacked(path: Path) -> bytes:
                 size += len(piece)
                 refuse_bomb(path, packed, size)
         return b"".join(pieces)
-    except (OSError, EOFError) as error:
+    except DAMAGE as error:
         raise DataError(f"{path} cannot be read: {error}.") from error
 
 

@@ -19,6 +19,8 @@ SPLIT_NAMES: Mapping[str, int] = {
 }  # fmt: skip
 METADATA = ("metadata.jsonl", "metadata.csv")
 
+_NO_IMAGE = "no image: files named .jpg, .png, .webp, .gif, .bmp, .tif and the like are looked for"
+
 ReadText = Callable[[str], str]
 
 
@@ -33,6 +35,11 @@ class Remark:
 def is_junk(part: str) -> bool:
     """Whether a file or folder of this name is left by a system and no part of the data."""
     return part.startswith(".") or part in ("__MACOSX", "Thumbs.db", "desktop.ini", "@eaDir")
+
+
+def printable(path: str) -> str:
+    """A path that can be printed: bytes of its name that are no UTF-8 become question marks."""
+    return path.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
 def matters(path: str) -> bool:
@@ -64,8 +71,10 @@ def arrange(
     """
     paths = tuple(path for path in files if is_image(path))
     if not paths:
-        raise DataError(_nothing_found(files, source, bad))
-    names = _without_shared_folders(paths)
+        why = f"no image that can be used: {bad[0].name} ({bad[0].reason})" if bad else _NO_IMAGE
+        raise DataError(f"{source} holds {why}.")
+    names = tuple(printable(path) for path in _without_shared_folders(paths))
+    bad = tuple(BadFile(printable(file.name), file.reason) for file in bad)
     fixed, inner = _split_folders(names)
     labels, classes = _class_folders(inner)
     remarks = _metadata(files, read_text, source)
@@ -73,14 +82,6 @@ def arrange(
     kind, notes = _kind(classes, captions is not None)
     notes += _gaps(paths, captions, len(remarks.keys() - set(paths)))
     return paths, Listing(names, kind, labels, classes, captions, _with_remarks(fixed, paths, remarks), notes, bad)
-
-
-def _nothing_found(files: Sequence[str], source: str, bad: tuple[BadFile, ...]) -> str:
-    if bad:
-        return f"{source} holds no image that can be used: {bad[0].name} ({bad[0].reason})."
-    if any("data_batch" in file for file in files):
-        return f"{source} holds the batches of CIFAR-10, not images: use cifar10:{source}."
-    return f"{source} holds no image: files named .jpg, .png, .webp, .gif, .bmp, .tif and the like are looked for."
 
 
 def _without_shared_folders(paths: tuple[str, ...]) -> tuple[str, ...]:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from nacre.data.archives import DAMAGE
 from nacre.data.arrays import ArraySource, Part, VectorSource, source_of
 from nacre.data.cache import cache_folder
 from nacre.data.dataset import UNSAID
@@ -92,8 +93,7 @@ def open_published(name: str, folder: Path, progress: bool) -> ArraySource | Vec
         Part(arrays[f"{part}-images"], arrays[f"{part}-labels"], split)
         for part, split in (("train", UNSAID), ("t10k", 2))
     ]
-    source = source_of(parts, f"{name}:{folder}", "digits")
-    return source.called(published.classes)
+    return source_of(parts, f"{name}:{folder}", "digits", published.classes)
 
 
 def published_files(name: str, folder: Path) -> list[Path]:
@@ -116,10 +116,9 @@ def open_cifar10(folder: Path) -> ArraySource | VectorSource:
     test = folder / "test_batch.bin"
     if test.is_file():
         parts.append(_cifar_part(test, 2))
-    source = source_of(parts, f"cifar10:{folder}", "photos")
     named = folder / "batches.meta.txt"
     classes = tuple(named.read_text(encoding="utf-8", errors="replace").split()) if named.is_file() else ()
-    return source.called(classes) if len(classes) == 10 else source
+    return source_of(parts, f"cifar10:{folder}", "photos", classes if len(classes) == 10 else ())
 
 
 def open_amat(path: Path) -> ArraySource | VectorSource:
@@ -174,7 +173,7 @@ def _download(name: str, folder: Path, file: str) -> Path:
             if _md5(gzip.decompress(packed)) == MNIST_LIKE[name].files[file]:
                 return _write(path, packed)
             reason = "what came is not the published file"
-        except (OSError, EOFError) as error:
+        except DAMAGE as error:
             reason = str(getattr(error, "reason", error))
     names = ", ".join(f"{each}.gz" for each in MNIST_LIKE[name].files)
     raise DataError(
@@ -218,11 +217,11 @@ def _cifar_part(path: Path, split: int) -> Part:
 
 def _amat(path: Path) -> np.ndarray:
     text = np.frombuffer(path.read_bytes(), np.uint8)
-    digits = text[(text == ord("0")) | (text == ord("1"))] - ord("0")
-    gaps = text[(text != ord("0")) & (text != ord("1"))]
-    lines = int((gaps == ord("\n")).sum()) + int(len(text) > 0 and text[-1] != ord("\n"))
-    # A zero or one and a gap, in turn: nothing such as "10" or "0.5" passes.
-    if len(digits) == 0 or len(digits) != lines * AMAT_WIDTH or not np.isin(gaps, list(b" \r\n")).all():
+    is_digit = (text == ord("0")) | (text == ord("1"))
+    digits = text[is_digit] - ord("0")
+    lines = int((text == ord("\n")).sum()) + int(len(text) > 0 and text[-1] != ord("\n"))
+    is_clean = np.isin(text[~is_digit], list(b" \r\n")).all() and not (is_digit[1:] & is_digit[:-1]).any()
+    if not is_clean or len(digits) == 0 or len(digits) != lines * AMAT_WIDTH:
         raise DataError(f"{path} is not binarized MNIST: lines of {AMAT_WIDTH} zeros and ones were expected.")
     return digits.reshape(lines, 28, 28) * np.uint8(255)
 

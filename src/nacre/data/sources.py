@@ -1,6 +1,7 @@
 """From the text after --data to a data set: which source is meant, whether it is decoded already, and its split."""
 
 import difflib
+import re
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -17,7 +18,8 @@ from nacre.data.build import build, choose_target
 from nacre.data.dataset import DIGEST_SIZE, DataSet, Prepared, assemble, content_digest, digest
 from nacre.data.decode import SUFFIXES
 from nacre.data.folders import FileSource, file_stamp
-from nacre.data.idx import is_idx, open_idx
+from nacre.data.idx import NAME, is_idx, open_idx
+from nacre.data.layout import is_image
 from nacre.data.settings import DataSettings
 from nacre.data.toys import TOYS, open_toy
 from nacre.errors import ConfigError, DataError
@@ -80,7 +82,7 @@ def find(settings: DataSettings, *, progress: bool = False) -> Origin:
     """Which source `settings.data` means.
 
     Raises:
-        DataError: none; the message names the nearest that is known.
+        DataError: none that exists; the message names the nearest that does.
     """
     prefix, colon, rest = settings.data.partition(":")
     if settings.data == "digits":
@@ -130,6 +132,7 @@ def _at(path: Path) -> Origin:
     """The source that lies at an existing path, judged by its name."""
     if path.is_dir():
         found = folders.scan(path)
+        _refuse_arrays(path, found)
         return Origin(str(path), found.stamp, _opening(folders.open_folder, path, found))
     name = path.name.lower()
     for suffixes, opened in _ARCHIVES.items():
@@ -150,10 +153,29 @@ _ARRAYS = {".npy": open_npy, ".npz": open_npz, ".amat": published.open_amat}
 _EXPECTED = "a folder of images, a .zip, .tar, .npy, .npz, .amat or idx file was expected"
 
 
+def _refuse_arrays(path: Path, found: folders.Scan) -> None:
+    """Tell how to name a folder that holds no images but arrays that nacre knows."""
+    if any(map(is_image, found.files)):
+        return
+    for file in sorted(path.iterdir()):
+        prefix = next((prefix for prefix, pattern in _ARRAY_FOLDERS.items() if pattern.search(file.name.lower())), None)
+        if prefix:
+            raise DataError(f"{path} holds {file.name} and no images: use {prefix}:{path}.")
+        if file.suffix.lower() in _ARRAYS:
+            raise DataError(f"{path} holds {file.name} and no images: name that file.")
+
+
+_ARRAY_FOLDERS = {
+    "cifar10": re.compile(r"^data_batch_\d"),
+    "binarized-mnist": re.compile(r"\.amat$"),
+    "idx": NAME,
+}
+
+
 def _unknown(text: str) -> str:
     path = _path(text)
     beside = [file.name for file in path.parent.iterdir()] if path.parent.is_dir() else []
-    near = difflib.get_close_matches(text, KNOWN, 1) or difflib.get_close_matches(path.name, beside, 1)
+    near = difflib.get_close_matches(text, KNOWN, 1) or difflib.get_close_matches(text and path.name, beside, 1)
     hint = f"; did you mean {near[0]}?" if near else f"; {_EXPECTED}, or one of {', '.join(KNOWN)}."
     return f"There is no file, folder or source called {text!r}{hint}"
 

@@ -1,5 +1,6 @@
 """One objective in motion: its parameters, their optimizer, and the step that joins them."""
 
+import inspect
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -30,6 +31,7 @@ class Update:
         self.objective, self.training = objective, training
         self.device, self.dtype = device_of(model), dtype_of(model)
         self.parameters = owned(model, objective)
+        self.convolves = any(parameter.ndim == 4 for parameter in model.parameters())
         self.optimizer = objective.optimizer(self.parameters)
         self.rates = [training.lr or group["lr"] for group in self.optimizer.param_groups]
         _fuse(self.optimizer)
@@ -37,11 +39,16 @@ class Update:
 
     def gradients(self, batch: Batch, step: Step) -> tuple[tuple[Tensor, ...], Logs]:
         """The gradients of the objective's own parameters, and the logged parts. This, and only this, is compiled."""
-        batch = pytree.tree_map(images.to_float, batch)
+        batch = pytree.tree_map(self.prepared, batch)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.training.precision == "bf16"):
             loss, parts = self.objective.loss(batch, step)
         gradients = torch.autograd.grad(loss, self.parameters)
         return gradients, {name: part.detach() for name, part in {"loss": loss, **parts}.items()}
+
+    def prepared(self, items: Tensor) -> Tensor:
+        """Items as float, images with the channels last if the model has convolutions."""
+        items = images.to_float(items)
+        return items.contiguous(memory_format=torch.channels_last) if self.convolves and items.ndim == 4 else items
 
     def __call__(self, step: int, batch: Batch) -> Logs:
         """Take one step down the objective's gradient; returns the logged parts, on the device."""
@@ -114,7 +121,9 @@ def compiled(function: Callable[..., Any], backend: str) -> Callable[..., Any]:
     `trace_autograd_ops` lets Dynamo see through autograd.grad, a penalty's inner gradient included; without it a
     double backward is refused, and with it and a backward() *outside* the graph nothing would be trained.
     """
-    run = torch.compile(function, backend=backend, fullgraph=True, dynamic=False)
+    # Every objective of every model shares this code; where torch can, each keeps a count of recompilations of its own.
+    own: dict[str, Any] = {"isolate_recompiles": True} if "isolate_recompiles" in inspect.signature(torch.compile).parameters else {}
+    run = torch.compile(function, backend=backend, fullgraph=True, dynamic=False, **own)
 
     def call(*arguments: Any) -> Any:
         with torch._dynamo.config.patch(trace_autograd_ops=True):

@@ -1,0 +1,111 @@
+"""The contract, over every model in the catalogue: a new one is tested by existing."""
+
+from pathlib import Path
+
+import pytest
+
+from nacre.contract import CHECKS, Subject, _examined, check_model
+from nacre.models import CATALOGUE
+from nacre.spec import spec
+
+EXAMPLE = f"{Path(__file__).parent.parent / 'examples' / 'my_model.py'}:TinyLSGAN"
+
+
+@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
+@pytest.mark.parametrize("shape", [(1, 16, 16), (3, 11, 18), (2,)], ids=str)
+@pytest.mark.parametrize("name", CATALOGUE)
+def test_model_keeps(name, shape, check):
+    finding = _examined(check, Subject(spec(name), shape, "aot_eager"))
+    assert finding.passed is not False, finding.detail
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", CATALOGUE)
+def test_model_keeps_the_contract_under_inductor(name):
+    findings = check_model(name, shape=(1, 16, 16), backend="inductor")
+    assert not [finding for finding in findings if finding.passed is False]
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters"),
+    [
+        ("ae", {"network": "conv"}),
+        ("vae", {"network": "conv", "likelihood": "gaussian"}),
+        ("vae", {"beta": 4.0}),
+        ("gan", {"loss": "minimax", "network": "mlp"}),
+        ("wgan_gp", {"n_critic": 2, "network": "mlp"}),
+    ],
+)
+def test_variants_keep_the_contract(name, parameters):
+    failed = [finding for finding in check_model(name, parameters) if finding.passed is False]
+    assert not failed
+
+
+def test_the_example_of_ones_own_model_keeps_the_contract():
+    failed = [finding for finding in check_model(EXAMPLE) if finding.passed is False]
+    assert not failed
+
+
+BROKEN = '''
+import torch
+from torch import nn
+from nacre import Objective, networks, normal
+
+class Broken(nn.Module):
+    """A model with one fault, chosen by a flag."""
+    def __init__(self, shape, *, fault: str = "none"):
+        super().__init__()
+        self.fault, self.prior = fault, {"z": normal(4)}
+        self.generator = networks.decoder(4, shape, kind="mlp", hidden=(8,))
+        self.idle = nn.Linear(2, 2)
+        self.norm = nn.BatchNorm1d(4, momentum=0.5)
+        self.calls = 0
+    def objectives(self):
+        over = ("generator", "norm") if self.fault != "idle part" else ("generator", "norm", "idle")
+        return [Objective(name="only", loss=self.loss, over=over if self.fault != "no such part" else ("decoder",),
+                          draws=self.prior)] + ([] if self.fault in ("uncovered", "idle part") else
+               [Objective(name="rest", loss=lambda b, s: (self.idle(torch.ones(1, 2)).square().mean(), {}), over=("idle",))])
+    def loss(self, x, step):
+        made = self.sample(step.noise)
+        if self.fault == "own noise":
+            made = made + 0.1 * torch.randn_like(made)
+        if self.fault == "not a number":
+            made = made / 0
+        loss = (made - x).square().mean()
+        if self.fault == "moves others":
+            with torch.no_grad():
+                self.idle.weight += 1
+        return loss, {}
+    def sample(self, noise):
+        self.calls += 1
+        z = noise["z"]
+        if self.fault == "batch statistics":
+            z = z - z.mean(0)
+        made = torch.sigmoid(self.generator(self.norm(z)))
+        return made * (2 if self.fault == "range" else 1)
+'''
+
+
+@pytest.mark.parametrize(
+    ("fault", "check"),
+    [
+        ("idle part", "every parameter learns"),
+        ("no such part", "objectives name parts"),
+        ("uncovered", "objectives name parts"),
+        ("not a number", "losses are finite"),
+        ("moves others", "and no others"),
+        ("batch statistics", "does not depend on the batch"),
+        ("range", "capabilities give"),
+    ],
+)
+def test_a_broken_model_is_found_out(tmp_path, fault, check):
+    (tmp_path / "broken.py").write_text(BROKEN)
+    findings = check_model(f"{tmp_path / 'broken.py'}:Broken", {"fault": fault})
+    assert any(check in finding.name for finding in findings if finding.passed is False), findings
+
+
+def test_own_noise_is_pointed_out(tmp_path):
+    (tmp_path / "broken.py").write_text(BROKEN)
+    findings = check_model(f"{tmp_path / 'broken.py'}:Broken", {"fault": "own noise"})
+    (finding,) = [f for f in findings if f.name == "losses draw no noise of their own"]
+    assert "not on another number of ranks" in finding.detail

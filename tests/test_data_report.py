@@ -1,0 +1,71 @@
+"""What is said about a source, for people and for programs; the sheet of images."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from data_helpers import encoded, folder, open_set, pictures, pixels
+from nacre.data import DataSettings, contact_sheet, describe, load
+from nacre.errors import DataError
+
+
+@pytest.fixture
+def photos(tmp_path):
+    files = pictures(["cat/a.png", "cat/b.png", "dog/c.png"])
+    files |= {"dog/copy.png": files["cat/a.png"], "dog/grey.png": encoded(pixels(7, 20, 10, 1)), "dog/x.png": b"text"}
+    files["metadata.jsonl"] = b'{"file_name": "cat/a.png", "text": "a cat"}'
+    return folder(tmp_path / "photos", files)
+
+
+def test_description(photos):
+    found = describe(DataSettings(data=str(photos), max_bad=0.5, validation=0, test=0))
+    assert (found.count, found.shape, found.kind) == (5, (3, 64, 64), "photos")
+    assert found.splits == {"train": 5, "validation": 0, "test": 0}
+    assert found.classes == {"cat": 2, "dog": 3}
+    assert found.sizes == {"8x8": 4, "10x20": 1}
+    assert list(found.modes.items()) == [("RGB", 4), ("L", 1)]
+    assert (found.duplicates, found.duplicate_groups) == (1, (("cat/a.png", "dog/copy.png"),))
+    assert found.captions == 1
+    assert [file.name for file in found.bad] == ["dog/x.png"]
+
+
+def test_description_for_programs(photos):
+    found = json.loads(json.dumps(describe(DataSettings(data=str(photos), max_bad=0.5)).as_dict()))
+    assert found["schema_version"] == 1
+    assert found["count"] == 5
+    assert found["shape"] == [3, 64, 64]
+    assert found["classes"] == {"cat": 2, "dog": 3}
+    assert found["bad"] == [{"name": "dog/x.png", "reason": "not an image"}]
+
+
+def test_description_for_people(photos):
+    text = describe(DataSettings(data=str(photos), max_bad=0.5)).as_text()
+    for part in ("5 images, 64x64 colour", "cat 2, dog 3", "8x8 4, 10x20 1", "dog/x.png: not an image", "--image-size"):
+        assert part in text
+    assert "points of 2 coordinates" in describe(DataSettings(data="toy:ring8")).as_text()
+
+
+def test_long_lists_are_cut(tmp_path):
+    root = folder(
+        tmp_path / "photos", pictures([f"{n:02}/a.png" for n in range(30)]) | {f"{n}.png": b"" for n in range(30)}
+    )
+    text = describe(DataSettings(data=str(root), max_bad=0.6)).as_text()
+    assert "… and 10 more" in text
+
+
+def test_contact_sheet(photos):
+    data = open_set(photos, max_bad=0.5)
+    sheet = contact_sheet(data, 3)
+    assert sheet.dtype == torch.float32
+    assert (sheet * 255).round().numpy().astype(np.uint8).tolist() == data.items[:3].tolist()
+    assert len(contact_sheet(data)) == 5
+    digits = load(DataSettings())
+    assert not torch.equal(contact_sheet(digits, 9), contact_sheet(digits, 9, seed=1))
+    assert torch.equal(contact_sheet(digits, 9, seed=1), contact_sheet(digits, 9, seed=1))
+
+
+def test_points_have_no_sheet():
+    with pytest.raises(DataError, match="holds points, not images"):
+        contact_sheet(load(DataSettings(data="toy:ring8")))

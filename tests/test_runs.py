@@ -1,0 +1,381 @@
+"""Runs from the outside: exact resume, with real processes and real kills; what is refused, and what is kept."""
+
+import json
+import os
+import random
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+
+import nacre
+from nacre.contract import leaves, same
+from nacre.engine import checkpoint
+from nacre.engine.lock import locked
+from nacre.errors import CheckpointError, ConfigError, DataError, RunError, TrainingError
+from nacre.models import CATALOGUE
+
+TINY = {"ae": {"hidden": (16,)}, "vae": {"hidden": (16,)}, "gan": {"hidden": (16,)}, "wgan_gp": {"hidden": (16,)}}
+QUICK = {"steps": 40, "batch_size": 8, "log_every": 7, "sample_every": 0, "checkpoint_every": 10}
+
+
+def flags(**settings):
+    return [
+        word
+        for name, value in settings.items()
+        for word in (
+            f"--{name.replace('_', '-')}",
+            "[" + ",".join(map(str, value)) + "]" if isinstance(value, tuple) else str(value),
+        )
+    ]
+
+
+def command(*words):
+    return [sys.executable, "-m", "nacre", *map(str, words)]
+
+
+def call(*words, **options):
+    return subprocess.run(command(*words), capture_output=True, text=True, timeout=120, **options)
+
+
+def final(run, step):
+    return checkpoint.load(Path(run) / "checkpoints", step)
+
+
+def losses(run):
+    return [(line["step"], line["losses"]) for line in nacre.run.session.read_log(Path(run)) if "losses" in line]
+
+
+def assert_same_run(a, b, step):
+    different = [path for path, x, y in leaves(final(a, step), final(b, step)) if not same(x, y)]
+    assert not different, different
+    assert losses(a) == losses(b)
+
+
+@pytest.mark.parametrize("name", CATALOGUE)
+def test_stopped_at_any_step_and_resumed_is_bit_identical(name, tmp_path):
+    whole = nacre.train(name, out=tmp_path / "whole", **QUICK, **TINY[name])
+    for stop in (1, 13, 30):
+        halves = nacre.train(name, out=tmp_path / f"stop-{stop}", **{**QUICK, "steps": stop}, **TINY[name])
+        nacre.resume(halves.path, steps=40)
+        different = [
+            path
+            for path, a, b in leaves(final(whole, 40), final(halves, 40))
+            if not path.startswith("/best") and not same(a, b)
+        ]
+        assert not different, different
+
+
+@pytest.mark.parametrize("name", CATALOGUE)
+def test_a_signal_saves_and_the_rest_is_bit_identical(name, tmp_path):
+    nacre.train(name, out=tmp_path / "whole", **{**QUICK, "steps": 3000, "checkpoint_every": 500}, **TINY[name])
+    words = [
+        "train",
+        name,
+        "--out",
+        tmp_path / "run",
+        *flags(**{**QUICK, "steps": 3000, "checkpoint_every": 500}, **TINY[name]),
+    ]
+    words += flags(data="digits")
+    process = subprocess.Popen(
+        command(*words), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=one_thread()
+    )
+    wait_for(tmp_path / "run" / "log.jsonl", lines=3)
+    process.send_signal(signal.SIGTERM if name == "gan" else signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == (143 if name == "gan" else 130), err
+    assert f"nacre resume {tmp_path / 'run'}" in out
+    stopped = checkpoint.steps(tmp_path / "run" / "checkpoints")[-1]
+    assert 0 < stopped < 3000
+    assert call("resume", tmp_path / "run", env=one_thread()).returncode == 0
+    assert_same_run(tmp_path / "whole", tmp_path / "run", 3000)
+
+
+def test_killed_at_random_moments_is_bit_identical(tmp_path):
+    """`kill -9` twenty times, with a checkpoint at nearly every step so that many kills fall into its writing."""
+    settings = {**QUICK, "steps": 600, "checkpoint_every": 2, "log_every": 3, **TINY["gan"], "data": "digits"}
+    nacre.train("gan", out=tmp_path / "whole", **settings)
+    moments = random.Random(0)
+    process = subprocess.Popen(
+        command("train", "gan", "--out", tmp_path / "run", *flags(**settings)), env=one_thread(), **SILENT
+    )
+    wait_for(tmp_path / "run" / "config.yaml")
+    kills = 0
+    while kills < 20:
+        time.sleep(moments.uniform(0, 0.25))
+        process.kill()
+        process.wait()
+        kills += 1
+        before = checkpoint.steps(tmp_path / "run" / "checkpoints")
+        process = subprocess.Popen(command("resume", tmp_path / "run"), env=one_thread(), **SILENT)
+        wait_for(tmp_path / "run" / "checkpoints", beyond=before[-1] if before else 0, process=process)
+    assert process.wait(timeout=120) == 0
+    assert_same_run(tmp_path / "whole", tmp_path / "run", 600)
+    assert not list((tmp_path / "run" / "checkpoints").glob(".*"))
+
+
+SILENT = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+
+
+def one_thread():
+    return {**os.environ, "OMP_NUM_THREADS": "1"}
+
+
+def wait_for(path, lines=0, beyond=-1, process=None):
+    """Until a file exists and has so many lines, or a folder a checkpoint beyond a step."""
+    for _ in range(6000):
+        if process is not None and process.poll() is not None:
+            return
+        if path.is_dir() and checkpoint.steps(path) and checkpoint.steps(path)[-1] > beyond:
+            return
+        if path.is_file() and len(path.read_text().splitlines()) >= lines:
+            return
+        time.sleep(0.01)
+    raise AssertionError(f"{path} did not come")
+
+
+def test_killed_before_the_first_checkpoint_starts_over(tmp_path):
+    nacre.train("ae", out=tmp_path / "whole", **QUICK, **TINY["ae"])
+    nacre.train("ae", out=tmp_path / "run", **QUICK, **TINY["ae"])
+    shutil.rmtree(tmp_path / "run" / "checkpoints")
+    assert nacre.resume(tmp_path / "run").done == 40
+    assert_same_run(tmp_path / "whole", tmp_path / "run", 40)
+
+
+def test_same_seed_same_run_and_another_seed_another(tmp_path):
+    a, b, c = (
+        nacre.train("vae", out=tmp_path / n, **QUICK, **TINY["vae"], seed=s) for n, s in (("a", 1), ("b", 1), ("c", 2))
+    )
+    assert_same_run(a, b, 40)
+    assert not same(final(a, 40)["model"]["encoder.1.weight"], final(c, 40)["model"]["encoder.1.weight"])
+
+
+def test_what_is_written_down_changes_nothing_in_the_weights(tmp_path):
+    plain = nacre.train("gan", out=tmp_path / "plain", **QUICK, **TINY["gan"])
+    busy = {**QUICK, "log_every": 1, "sample_every": 3, "checkpoint_every": 4, "keep": 1}
+    watched = nacre.train("gan", out=tmp_path / "watched", **busy, **TINY["gan"])
+    for part in ("model", "average", "optimizers"):
+        assert not [path for path, a, b in leaves(final(plain, 40)[part], final(watched, 40)[part]) if not same(a, b)]
+
+
+def test_config_repeats_a_run_and_flags_override_it(tmp_path):
+    first = nacre.train("vae", out=tmp_path / "first", **QUICK, **TINY["vae"], latent_dim=3)
+    again = nacre.train(config=first.path / "config.yaml", out=tmp_path / "again")
+    assert_same_run(first, again, 40)
+    other = nacre.train(config=first.path, out=tmp_path / "other", latent_dim=5, epochs=0.02)
+    config = yaml.safe_load((other.path / "config.yaml").read_text())
+    assert config["parameters"]["latent_dim"] == 5
+    assert config["training"]["steps"] == other.done == 5
+
+
+def test_a_run_holds_what_it_promises(tmp_path):
+    run = nacre.train("vae", out=tmp_path / "run", **{**QUICK, "sample_every": 20}, latent_dim=2, hidden=(16,))
+    for name in (
+        "config.yaml",
+        "log.jsonl",
+        "samples.png",
+        "reconstructions.png",
+        "latent_map.png",
+        "model/config.json",
+        "model/model.safetensors",
+        "model/README.md",
+        "samples/samples-00000020.png",
+    ):
+        assert (run.path / name).stat().st_size, name
+    assert list((run.path / "events").glob("events.out.tfevents.*"))
+    assert not (run.path / "run.lock").exists()
+    steps = checkpoint.steps(run.path / "checkpoints")
+    assert steps[-3:] == [20, 30, 40]
+    assert len(steps) <= 4
+    assert run.score.higher_is_better
+    assert run.score.name.startswith("ELBO")
+    numerics = yaml.safe_load((run.path / "config.yaml").read_text())["numerics"]
+    assert set(numerics) == {"device", "precision", "compile", "threads", "torch", "instructions"}
+
+
+def test_the_best_checkpoint_is_kept(tmp_path):
+    run = nacre.train("ae", out=tmp_path / "run", **{**QUICK, "steps": 200, "keep": 1}, **TINY["ae"])
+    values = {line["step"]: line["validation"]["value"] for line in run.history if "validation" in line}
+    best = min(values, key=values.get)
+    assert set(checkpoint.steps(run.path / "checkpoints")) == {best, 200}
+    assert final(run, 200)["best"] == [best, values[best]]
+
+
+def test_without_out_runs_get_readable_unique_names():
+    first, second = (nacre.train("ae", **{**QUICK, "steps": 2}, **TINY["ae"]) for _ in range(2))
+    assert [str(first.path), str(second.path)] == ["runs/ae-digits-1", "runs/ae-digits-2"]
+
+
+def test_resume_refuses_changed_hyper_parameters_by_name(tmp_path):
+    run = nacre.train("vae", out=tmp_path / "run", **QUICK, **TINY["vae"])
+    with pytest.raises(ConfigError, match=r"--lr \(was None, is 0.1\), --latent-dim \(was 32, is 7\)"):
+        nacre.resume(run.path, lr=0.1, latent_dim=7)
+    with pytest.raises(ConfigError, match="did you mean 'latent_dim'"):
+        nacre.resume(run.path, latent_dims=7)
+    assert nacre.resume(run.path, latent_dim=32, steps=45, log_every=5).done == 45
+
+
+def test_resume_refuses_more_steps_where_the_schedule_depends_on_them(tmp_path):
+    run = nacre.train("vae", out=tmp_path / "run", **QUICK, **TINY["vae"], lr_schedule="cosine")
+    with pytest.raises(ConfigError, match="cosine learning rate schedule"):
+        nacre.resume(run.path, steps=80)
+
+
+def test_resume_refuses_other_numerics_by_name(tmp_path):
+    run = nacre.train("ae", out=tmp_path / "run", **{**QUICK, "steps": 10}, **TINY["ae"])
+    config = yaml.safe_load((run.path / "config.yaml").read_text())
+    config["numerics"]["torch"] = "1.0"
+    (run.path / "config.yaml").write_text(yaml.safe_dump(config))
+    with pytest.raises(ConfigError, match=r"torch \(was 1.0, is"):
+        nacre.resume(run.path, steps=20)
+    assert nacre.resume(run.path, steps=20, accept_numerics=True).done == 20
+
+
+def test_resume_applies_the_recorded_threads(tmp_path):
+    run = nacre.train("ae", out=tmp_path / "run", **{**QUICK, "steps": 10}, **TINY["ae"])
+    torch.set_num_threads(2)
+    nacre.resume(run.path, steps=20)
+    assert torch.get_num_threads() == 1
+
+
+def test_resume_refuses_data_that_changed(tmp_path):
+    rng = np.random.default_rng(0)
+    np.save(tmp_path / "x.npy", rng.integers(0, 255, (60, 8, 8)).astype(np.uint8))
+    run = nacre.train("ae", data=str(tmp_path / "x.npy"), out=tmp_path / "run", **{**QUICK, "steps": 10}, **TINY["ae"])
+    np.save(tmp_path / "x.npy", rng.integers(0, 255, (61, 8, 8)).astype(np.uint8))
+    with pytest.raises(DataError, match="no longer what"):
+        nacre.resume(run.path, steps=20)
+
+
+def test_init_from_takes_the_weights_alone(tmp_path):
+    first = nacre.train("vae", out=tmp_path / "first", **QUICK, **TINY["vae"])
+    second = nacre.train(
+        "vae", out=tmp_path / "second", init_from=first.path, **{**QUICK, "steps": 20, "keep": 9}, **TINY["vae"], seed=5
+    )
+    start, weights = final(second, 0), nacre.load(first).module.state_dict()
+    assert start["step"] == 0
+    assert all(torch.equal(start["model"][name], weights[name]) for name in weights)
+    with pytest.raises(ConfigError, match="do not fit this model"):
+        nacre.train("vae", out=tmp_path / "third", init_from=first.path, **QUICK, hidden=(17,))
+    assert not (tmp_path / "third").exists()
+
+
+def test_existing_runs_are_not_overwritten_unasked(tmp_path):
+    run = nacre.train("ae", out=tmp_path / "run", **{**QUICK, "steps": 10}, **TINY["ae"])
+    with pytest.raises(RunError, match="holds a run already"):
+        nacre.train("ae", out=run.path, **QUICK, **TINY["ae"])
+    with pytest.raises(ConfigError):
+        nacre.train("ae", out=run.path, overwrite=True, latent_dims=3)
+    assert final(run, 10)["step"] == 10
+    assert nacre.train("ae", out=run.path, overwrite=True, **{**QUICK, "steps": 5}, **TINY["ae"]).done == 5
+    assert checkpoint.steps(run.path / "checkpoints") == [5]
+
+
+def test_overwrite_never_touches_what_is_not_a_run(tmp_path):
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "a.txt").write_text("mine")
+    with pytest.raises(RunError, match="is not a run of nacre"):
+        nacre.train("ae", out=tmp_path / "photos", overwrite=True, **QUICK)
+    assert (tmp_path / "photos" / "a.txt").read_text() == "mine"
+
+
+def test_a_run_in_use_is_one_sentence(tmp_path):
+    run = nacre.train("ae", out=tmp_path / "run", **{**QUICK, "steps": 10}, **TINY["ae"])
+    with locked(run.path):
+        result = call("resume", run.path)
+        assert json.loads((run.path / "run.lock").read_text())["process"] == os.getpid()
+    assert result.returncode == 1
+    assert result.stderr.count("\n") == 1
+    assert f"is in use by process {os.getpid()} on" in result.stderr
+
+
+def test_a_checkpoint_cut_in_half_falls_back_to_the_one_before(tmp_path, caplog):
+    whole = nacre.train("gan", out=tmp_path / "whole", **QUICK, **TINY["gan"])
+    run = nacre.train("gan", out=tmp_path / "run", **{**QUICK, "steps": 30}, **TINY["gan"])
+    state = run.path / "checkpoints" / "step-00000030" / "state.pt"
+    state.write_bytes(state.read_bytes()[: state.stat().st_size // 2])
+    nacre.resume(run.path, steps=40)
+    assert "step-00000030 is damaged (its checksum does not match). Going on from the one before." in caplog.text
+    different = [
+        p for p, a, b in leaves(final(whole, 40), final(run, 40)) if not p.startswith("/best") and not same(a, b)
+    ]
+    assert not different
+
+
+def test_a_run_of_a_newer_version_is_refused(tmp_path):
+    run = nacre.train("ae", out=tmp_path / "run", **{**QUICK, "steps": 10}, **TINY["ae"])
+    config = yaml.safe_load((run.path / "config.yaml").read_text())
+    (run.path / "config.yaml").write_text(yaml.safe_dump({**config, "format": 99, "nacre": "9.9"}))
+    with pytest.raises(CheckpointError, match="made by nacre 9.9 .* upgrade nacre"):
+        nacre.resume(run.path)
+    shared = json.loads((run.path / "model" / "config.json").read_text())
+    (run.path / "model" / "config.json").write_text(json.dumps({**shared, "format": 99}))
+    with pytest.raises(CheckpointError, match="upgrade nacre"):
+        nacre.load(run.path)
+
+
+def test_a_full_disk_leaves_the_previous_checkpoint(tmp_path):
+    """No file may grow beyond 1.2 MB: the third checkpoint is padded by a model too large to write."""
+    run = nacre.train("ae", out=tmp_path / "run", **{**QUICK, "steps": 10}, **TINY["ae"])
+    size = (run.path / "checkpoints" / "step-00000010" / "state.pt").stat().st_size
+
+    def small_files():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size // 2, size // 2))
+
+    result = call("resume", run.path, "--steps", "40", preexec_fn=small_files, env=one_thread())
+    assert result.returncode == 1
+    assert "could not write" in result.stderr
+    assert "the checkpoint of step 10 is intact" in result.stderr
+    assert "Traceback" not in result.stderr
+    assert checkpoint.steps(run.path / "checkpoints") == [10]
+    assert nacre.resume(run.path, steps=40).done == 40
+
+
+@pytest.mark.parametrize("place", ["/proc/nacre/run", "file/run"])
+def test_an_output_that_cannot_be_written_is_one_sentence(place, tmp_path):
+    (tmp_path / "file").write_text("a file, not a folder")
+    with pytest.raises(RunError, match="cannot be written"):
+        nacre.train("ae", out=place, **QUICK, **TINY["ae"])
+
+
+def test_a_loss_that_is_no_number_stops_and_keeps_the_last_good_checkpoint(tmp_path):
+    (tmp_path / "mine.py").write_text(
+        "import torch\nfrom torch import nn\nfrom nacre import Objective\n"
+        "class Explodes(nn.Module):\n"
+        "    def __init__(self, shape):\n"
+        "        super().__init__()\n"
+        "        self.part = nn.Linear(1, 1)\n"
+        "    def objectives(self):\n"
+        "        return [Objective(name='only', loss=self.loss, over=('part',))]\n"
+        "    def loss(self, x, step):\n"
+        "        bad = torch.where(step.index >= 25, torch.nan, 1.0)\n"
+        "        return self.part(torch.ones(1, 1)).square().mean() * bad, {}\n"
+    )
+    with pytest.raises(TrainingError, match="'loss' of objective 'only' became nan at step 25"):
+        nacre.train(f"{tmp_path / 'mine.py'}:Explodes", out=tmp_path / "run", **QUICK)
+    assert checkpoint.steps(tmp_path / "run" / "checkpoints") == [10, 20]
+    assert all(value.isfinite().all() for value in final(tmp_path / "run", 20)["model"].values())
+
+
+def test_compiled_training_resumes_bit_identically(tmp_path):
+    whole = nacre.train("wgan_gp", out=tmp_path / "whole", compile="on", **{**QUICK, "steps": 12}, **TINY["wgan_gp"])
+    halves = nacre.train("wgan_gp", out=tmp_path / "halves", compile="on", **{**QUICK, "steps": 7}, **TINY["wgan_gp"])
+    nacre.resume(halves.path, steps=12)
+    for part in ("model", "average", "optimizers"):
+        assert not [p for p, a, b in leaves(final(whole, 12)[part], final(halves, 12)[part]) if not same(a, b)]
+
+
+def test_a_model_is_chosen_by_the_data(tmp_path, caplog):
+    caplog.set_level("INFO", logger="nacre")
+    nacre.train(data="digits", out=tmp_path / "digits", **QUICK)
+    assert "no model named: vae, because 1,6" in caplog.text
+    nacre.train(data="toy:ring8", out=tmp_path / "ring", **{**QUICK, "steps": 6})
+    assert "no model named: wgan_gp, because the data are vectors" in caplog.text
