@@ -307,6 +307,7 @@ def with_nan():
         (np.array([{"a": 1}], object), "holds Python objects, which nacre never unpickles; save it with numpy.savez"),
         (with_nan(), "Row 3 of .* holds NaN or infinity"),
         (np.full((3, 4, 4), np.inf), "Row 0 of .* holds NaN or infinity"),
+        (np.full((3, 2), 1e300), r"up to 1e\+300, beyond 32-bit floats"),
         (np.zeros((480, 640, 3), np.uint8), "looks like one picture"),
         (np.zeros((5, 3, 9, 3), np.uint8), "where either 3 or 3 may be the channels"),
         (np.zeros((5, 7, 9, 7), np.uint8), r"has the shape \(5, 7, 9, 7\); images"),

@@ -258,3 +258,10 @@ def test_too_many_bad_files_in_one_sentence(tmp_path):
     found = open_set(root, max_bad=0.1)
     assert len(found) == 9
     assert [(file.name, file.reason) for file in found.bad] == [("x.png", "not an image")]
+
+
+def test_files_that_all_fail_late(tmp_path):
+    root = folder(tmp_path / "photos", {"a.png": encoded(pixels(0, 64, 64))[:-4000]})
+    for _ in range(2):
+        with pytest.raises(DataError, match=r"1 of 1 files .* cannot be read: a.png \(.*truncated"):
+            open_set(root, max_bad=1)

@@ -83,6 +83,19 @@ def test_array_and_folder_agree(tmp_path):
     assert one.fingerprint == two.fingerprint
 
 
+def test_fixed_splits_that_share_images_are_noted(tmp_path):
+    files = pictures(["train/a.png", "train/b.png", "test/c.png"])
+    files["test/d.png"] = files["train/a.png"]
+    found = open_set(folder(tmp_path / "photos", files))
+    assert found.notes == ("1 items kept aside repeat the exact pixels of one to train on.",)
+
+
+def test_progress_is_silent_where_nobody_looks(tmp_path, capsys):
+    root = folder(tmp_path / "photos", pictures(["a.png"]))
+    load(DataSettings(data=str(root), validation=0, test=0), progress=True)
+    assert capsys.readouterr() == ("", "")
+
+
 def test_empty_splits_are_noted(tmp_path):
     root = folder(tmp_path / "photos", pictures(["a.png"]))
     assert open_set(root, test=0.001).notes == ("With 1 items, none happens to be kept aside for test.",)

@@ -149,7 +149,8 @@ def load(
         device: "cpu", "cuda", "mps" or "auto".
 
     Raises:
-        CheckpointError: nothing is there, it is damaged, or from a newer version.
+        ConfigError: nothing is there, or it is a model of somebody's own and `model` does not say whose code to run.
+        CheckpointError: it is damaged, incomplete, or from a newer version.
     """
     root = Path(path)
     place = _model_folder(root) if root.exists() else _from_hub(os.fspath(path))
@@ -199,7 +200,7 @@ def _weights_at(run: Path, which: str) -> dict[str, Tensor]:
 
 def _from_hub(repo: str) -> Path:
     if repo.count("/") != 1 or repo.startswith((".", "/", "~")):
-        raise CheckpointError(f"there is no run or model folder at {repo}.")
+        raise ConfigError(f"there is no run or model folder at {repo}.")
     try:
         return Path(snapshot_download(repo, allow_patterns=[folder.CONFIG, folder.WEIGHTS, folder.CARD]))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:

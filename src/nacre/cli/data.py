@@ -4,7 +4,6 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from nacre import images
 from nacre.cli import flags
 from nacre.data import DataSettings, contact_sheet, describe, load
 from nacre.engine import pictures
@@ -39,7 +38,7 @@ def _draw(out: Path, asked: DataSettings) -> None:
     dataset = load(asked)
     try:
         if is_image(dataset.shape):
-            pictures.save(out, images.grid(contact_sheet(dataset)))
+            pictures.save(out, pictures.page(contact_sheet(dataset)))
         else:
             pictures.save(out, pictures.scatter(dataset.items))
     except OSError as error:

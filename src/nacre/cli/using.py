@@ -57,7 +57,7 @@ def items_of(parsed: Any, model: Pretrained, split: str | None) -> tuple[DataSet
     else:
         settings = {"data": parsed.data, "validation": 0.0, "test": 0.0}
         if is_image(model.shape):
-            settings |= {"channels": model.shape[0], "image_size": model.shape[1]}
+            settings |= {"channels": model.shape[0], "image_size": model.shape[1:]}
     dataset = load_data(DataSettings(**settings), progress=True)
     if dataset.shape != model.shape:
         raise ShapeError(
@@ -82,7 +82,6 @@ def write_items(out: Path, items: Tensor, stem: str = "sample") -> None:
     """
     try:
         if out.suffix == ".png":
-            out.parent.mkdir(parents=True, exist_ok=True)
             pictures.save(out, pictures.page(items))
         elif out.suffix == ".npz":
             out.parent.mkdir(parents=True, exist_ok=True)

@@ -86,6 +86,8 @@ def source_of(
     low, high = _range(values, name)
     listing = _listing(parts, classes, name)
     if values.ndim == 2:
+        if max(-low, high) > float(np.finfo(np.float32).max):
+            raise DataError(f"{name} holds values up to {max(-low, high):g}, beyond 32-bit floats.")
         note = _flat_images(values)
         return VectorSource(replace(listing, kind="vectors").noting(*note), values.astype(np.float32, copy=False))
     images = _channels_last(values, name)

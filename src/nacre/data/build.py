@@ -49,7 +49,7 @@ class Record:
 
 @dataclass(frozen=True, eq=False)
 class Decoded:
-    """One image of a chunk: its pixels in the target shape, and what is remembered of the original."""
+    """One image: its pixels in the target shape, and what is remembered of the original."""
 
     index: int
     item: np.ndarray
@@ -130,8 +130,8 @@ def build(source: Source, name: str, settings: DataSettings, file: BinaryIO, *, 
 def choose_target(headers: list[Header], settings: DataSettings) -> tuple[Target, tuple[str, ...]]:
     """The shape that images with these headers are brought to, and a note if it is not what the user would expect."""
     channels = settings.channels or (1 if all(header.grey for header in headers) else 3)
-    if settings.image_size:
-        return Target(settings.image_size, settings.image_size, channels, settings.fit), ()
+    if settings.size:
+        return Target(*settings.size, channels, settings.fit), ()
     sizes = {header.size for header in headers}
     width, height = sizes.pop()
     if not sizes and max(width, height) <= LARGEST_UNSCALED:
@@ -215,7 +215,7 @@ def _in_parallel(work: Callable[[int], R], indices: Iterable[int]) -> Iterator[R
         while waiting:
             yield waiting.popleft().result()
     finally:
-        # What is under way is let finish, and nothing else is begun: Ctrl-C is answered at once.
+        # What is under way is let finish, and nothing else is begun: Ctrl-C is answered soon.
         pool.shutdown(cancel_futures=True)
 
 

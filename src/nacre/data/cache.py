@@ -38,7 +38,7 @@ def cache_folder() -> Path:
 
 def key(source: str, settings: DataSettings) -> str:
     """A name for what `source` is when it is decoded under `settings`; the split is no part of it."""
-    parts = [VERSION, source, settings.image_size, settings.fit, settings.channels, can_read_heic()]
+    parts = [VERSION, source, settings.size, settings.fit, settings.channels, can_read_heic()]
     return blake2b(json.dumps(parts).encode(), digest_size=12).hexdigest()
 
 

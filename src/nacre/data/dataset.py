@@ -157,7 +157,7 @@ def assemble(prepared: Prepared, settings: DataSettings) -> DataSet:
         mirror=_mirrors(listing) if settings.mirror is None else settings.mirror and listing.kind != "vectors",
         kind=listing.kind,
         bad=listing.bad,
-        notes=listing.notes + _about_splits(split, settings, prepared.source),
+        notes=listing.notes + _about_splits(split, settings, prepared.source) + _about_leaks(prepared, split),
         fingerprint=_fingerprint(prepared, split),
     )
 
@@ -243,6 +243,16 @@ def _about_splits(split: np.ndarray, settings: DataSettings, source: str) -> tup
     wanted: dict[Split, float] = {"validation": settings.validation, "test": settings.test}
     empty = [name for name, share in wanted.items() if share and not (split == SPLITS.index(name)).any()]
     return (f"With {len(split)} items, none happens to be kept aside for {' or '.join(empty)}.",) if empty else ()
+
+
+def _about_leaks(prepared: Prepared, split: np.ndarray) -> tuple[str, ...]:
+    """A note if the source's own splits share images, which a split by content never does."""
+    if prepared.listing.fixed is None:
+        return ()
+    pieces = np.frombuffer(prepared.digests, f"V{DIGEST_SIZE}").tolist()
+    trained = {piece for piece, kept in zip(pieces, split, strict=True) if kept == 0}
+    leaked = sum(piece in trained for piece, kept in zip(pieces, split, strict=True) if kept != 0)
+    return (f"{leaked} items kept aside repeat the exact pixels of one to train on.",) if leaked else ()
 
 
 def _fingerprint(prepared: Prepared, split: np.ndarray) -> str:

@@ -23,6 +23,7 @@ from nacre.files import whole_file
 TIMEOUT = 30  # seconds
 LARGEST_DOWNLOAD = 1 << 26  # bytes
 
+CIFAR_FOLDER = "cifar-10-batches-bin"
 CIFAR_RECORD, CIFAR_SIDE = 3073, 32
 AMAT_WIDTH = 784
 AMAT_SPLITS = {"train": UNSAID, "valid": 1, "test": 2}
@@ -107,7 +108,7 @@ def open_cifar10(folder: Path) -> ArraySource | VectorSource:
     Raises:
         DataError: the files are absent, damaged or of the pickled version.
     """
-    inner = folder / "cifar-10-batches-bin"
+    inner = folder / CIFAR_FOLDER
     folder = inner if inner.is_dir() else folder
     training = sorted(folder.glob("data_batch_*.bin"))
     if not training:

@@ -18,8 +18,8 @@ class DataSettings:
     Args:
         data: the source: a folder, .zip, .tar, .npy, .npz or idx file, or digits, mnist[:DIR], fashion-mnist[:DIR],
             idx:DIR, cifar10:DIR, binarized-mnist:DIR, toy:ring8, toy:grid25, toy:swissroll.
-        image_size: height and width in pixels (4 to 2048); by default as the images are if all are equal and at most
-            128 pixels, otherwise 64.
+        image_size: pixels of height and width (4 to 2048), one number or [HEIGHT,WIDTH]; by default as the images are if
+            all are equal and at most 128 pixels, otherwise 64.
         fit: how an image is brought to that size: "crop" resizes and cuts the centre out, "pad" adds white borders,
             "squash" ignores the aspect ratio.
         channels: 1 for grey, 3 for colour; by default 1 if every image is grey, otherwise 3.
@@ -34,7 +34,7 @@ class DataSettings:
     """
 
     data: str = "digits"
-    image_size: int | None = None
+    image_size: int | tuple[int, int] | None = None
     fit: Fit = "crop"
     channels: Literal[1, 3] | None = None
     mirror: bool | None = None
@@ -44,9 +44,8 @@ class DataSettings:
     split_seed: int = 0
 
     def __post_init__(self) -> None:
-        size = self.image_size
-        if size is not None and not SMALLEST_SIZE <= size <= LARGEST_SIZE:
-            raise ConfigError(f"--image-size must be {SMALLEST_SIZE} to {LARGEST_SIZE} pixels, not {size}.")
+        if not all(SMALLEST_SIZE <= side <= LARGEST_SIZE for side in self.size or ()):
+            raise ConfigError(f"--image-size must be {SMALLEST_SIZE} to {LARGEST_SIZE} pixels, not {self.image_size}.")
         if self.fit not in ("crop", "pad", "squash"):
             raise ConfigError(f"--fit must be crop, pad or squash, not {self.fit!r}.")
         if self.channels not in (None, 1, 3):
@@ -54,6 +53,13 @@ class DataSettings:
         if not 0 <= self.split_seed <= LARGEST_SEED:
             raise ConfigError(f"--split-seed must be 0 to {LARGEST_SEED}, not {self.split_seed}.")
         self._check_shares()
+
+    @property
+    def size(self) -> tuple[int, int] | None:
+        """Height and width in pixels, if they were said."""
+        if self.image_size is None or isinstance(self.image_size, tuple):
+            return self.image_size
+        return self.image_size, self.image_size
 
     def _check_shares(self) -> None:
         for flag, share in (("max-bad", self.max_bad), ("validation", self.validation), ("test", self.test)):

@@ -116,7 +116,8 @@ def _published(name: str, folder: Path, progress: bool) -> Origin:
 def _prefixed(prefix: str, path: Path) -> Origin:
     if not path.exists():
         raise DataError(f"{path} does not exist; {prefix}: must be followed by {_MEANT[prefix]}.")
-    files = [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.is_file())
+    inside = sorted((*path.glob("*"), *path.glob(f"{published.CIFAR_FOLDER}/*")))
+    files = [path] if path.is_file() else [file for file in inside if file.is_file()]
     opener = {"idx": open_idx, "cifar10": published.open_cifar10, "binarized-mnist": published.open_amat}[prefix]
     return Origin(f"{prefix}:{path}", file_stamp(*files), _opening(opener, path))
 

@@ -95,6 +95,9 @@ def read(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     Raises:
         CheckpointError: a file is missing or damaged, or was written by a newer version.
     """
+    missing = [name for name in (CONFIG, WEIGHTS) if not (folder / name).is_file()]
+    if missing:
+        raise CheckpointError(f"{folder} is no model folder: {' and '.join(missing)} is missing.")
     try:
         config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
         if config["format"] > FORMAT:
@@ -103,11 +106,6 @@ def read(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
                 f"{FORMAT}; upgrade nacre."
             )
         weights = load_file(folder / WEIGHTS)
-    except FileNotFoundError as error:
-        raise CheckpointError(
-            f"{folder} is no model folder: it should hold {CONFIG} and {WEIGHTS}, and {Path(str(error.filename)).name} "
-            "is missing."
-        ) from None
     except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
         raise CheckpointError(f"the model folder {folder} is damaged ({error}); save the model again.") from None
     return config, weights

@@ -15,6 +15,8 @@ from nacre.networks import is_image
 from nacre.protocols import Decodes, Reconstructs, Samples
 
 ON_A_PAGE = 64
+SMALLEST_CELL = 48
+"""Images are enlarged by whole factors towards this many pixels, so that 8×8 digits can be looked at."""
 
 
 def save(path: Path, page: np.ndarray) -> None:
@@ -40,7 +42,7 @@ def pages(model: nn.Module, held_out: Tensor, seed: int) -> Iterator[tuple[str, 
     if isinstance(model, Reconstructs) and len(held_out) and is_image(held_out.shape[1:]):
         originals = held_out[: ON_A_PAGE // 2]
         pairs = torch.stack([originals, sampling.apply(model.reconstruct, originals, model)], 1).flatten(0, 1)
-        yield "reconstructions", images.grid(pairs, columns=8)
+        yield "reconstructions", page(pairs, columns=8)
 
 
 def final_pages(model: nn.Module) -> Iterator[tuple[str, np.ndarray]]:
@@ -50,12 +52,16 @@ def final_pages(model: nn.Module) -> Iterator[tuple[str, np.ndarray]]:
         with sampling.evaluating(model):
             decoded = manifold(model, 20).cpu()
         if is_image(decoded.shape[1:]):
-            yield "latent_map", images.grid(decoded, columns=20, gap=0)
+            yield "latent_map", page(decoded, columns=20)
 
 
-def page(items: Tensor) -> np.ndarray:
-    """A grid of images (N, C, H, W), or the first two dimensions of vectors (N, D) as a density."""
-    return images.grid(items) if is_image(items.shape[1:]) else scatter(items.numpy())
+def page(items: Tensor, columns: int | None = None) -> np.ndarray:
+    """A grid of images (N, C, H, W), small ones enlarged; or the first two dimensions of vectors (N, D) as a density."""
+    if not is_image(items.shape[1:]):
+        return scatter(items.numpy())
+    factor = max(1, SMALLEST_CELL // max(items.shape[2:]))
+    enlarged = items.repeat_interleave(factor, 2).repeat_interleave(factor, 3)
+    return images.grid(enlarged, columns)
 
 
 def scatter(points: np.ndarray, size: int = 384) -> np.ndarray:

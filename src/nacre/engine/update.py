@@ -122,7 +122,9 @@ def compiled(function: Callable[..., Any], backend: str) -> Callable[..., Any]:
     double backward is refused, and with it and a backward() *outside* the graph nothing would be trained.
     """
     # Every objective of every model shares this code; where torch can, each keeps a count of recompilations of its own.
-    own: dict[str, Any] = {"isolate_recompiles": True} if "isolate_recompiles" in inspect.signature(torch.compile).parameters else {}
+    own: dict[str, Any] = (
+        {"isolate_recompiles": True} if "isolate_recompiles" in inspect.signature(torch.compile).parameters else {}
+    )
     run = torch.compile(function, backend=backend, fullgraph=True, dynamic=False, **own)
 
     def call(*arguments: Any) -> Any:

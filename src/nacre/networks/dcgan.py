@@ -1,6 +1,6 @@
 """The convolutional networks of DCGAN (Radford et al. 2016) for images of any size.
 
-The encoder halves the image with 4×4 convolutions of stride 2 until its shorter side is at most 7, doubling the
+The encoder halves the image with 4×4 convolutions of stride 2 until its shorter side is at most 4, doubling the
 channels each time; one last convolution covers what is left. The decoder mirrors it with transposed convolutions.
 Odd sizes are rounded up on the way down, and the same sizes are met again on the way up.
 """
@@ -52,7 +52,7 @@ def dcgan_decoder(inputs: int, shape: tuple[int, ...], *, width: int = 64, norm:
 def pyramid(shape: tuple[int, ...]) -> list[tuple[int, int]]:
     """The sizes (height, width) that an image meets on its way down, the full size first."""
     sizes = [(shape[1], shape[2])]
-    while min(sizes[-1]) > 7 or len(sizes) == 1:
+    while min(sizes[-1]) > 4 or len(sizes) == 1:
         height, width = sizes[-1]
         sizes.append(((height + 1) // 2, (width + 1) // 2))
     return sizes

@@ -84,10 +84,15 @@ def record(chosen: Spec, data: DataSettings, training: Training, **recorded: Any
         "nacre": __version__,
         "model": chosen.name,
         "parameters": chosen.complete(),
-        "data": dataclasses.asdict(data),
-        "training": dataclasses.asdict(training),
+        "data": plain(data),
+        "training": plain(training),
         **recorded,
     }
+
+
+def plain(settings: DataSettings | Training) -> dict[str, Any]:
+    """Settings in containers that YAML knows."""
+    return {name: list(v) if isinstance(v, tuple) else v for name, v in dataclasses.asdict(settings).items()}
 
 
 def write(run: Path, config: Mapping[str, Any]) -> None:

@@ -101,7 +101,7 @@ def resume(
         device = numerics.device_for(training.device)
         _same_numerics(written["numerics"], training, device, accept_numerics)
         module = build(chosen, dataset.shape, training.seed, device)
-        configuration.write(path, {**written, "training": dataclasses.asdict(training)})
+        configuration.write(path, {**written, "training": configuration.plain(training)})
         return go(path, Session(chosen, dataset, training, module, stream_of(dataset, training, device)))
 
 
