@@ -2,6 +2,7 @@
 
 import re
 import typing
+from argparse import RawDescriptionHelpFormatter
 from collections.abc import Iterable, Sequence
 from typing import Any, NoReturn
 
@@ -12,7 +13,13 @@ from nacre.spec import Field, type_name, unknown
 
 
 class Parser(ArgumentParser):
-    """An argument parser whose mistakes are one sentence."""
+    """An argument parser whose mistakes are one sentence.
+
+    Attributes:
+        lists: flags whose value may be typed as 512,256 instead of [512,256].
+    """
+
+    lists: frozenset[str] = frozenset()
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Raise a ConfigError instead of printing usage."""
@@ -30,6 +37,7 @@ def add(parser: Parser, title: str, fields: Iterable[Field]) -> None:
     """A flag for each field, under a title."""
     group = parser.add_argument_group(title)
     for field in fields:
+        parser.lists |= {field.flag} if "tuple" in str(field.type) else set()
         options: dict[str, Any] = {"nargs": "?", "const": True} if _is_switch(field) else {}
         group.add_argument(
             field.flag, type=field.type, default=None, metavar=_metavar(field), help=_help(field), **options
@@ -44,12 +52,20 @@ def given(parsed: Namespace, fields: Iterable[Field]) -> dict[str, Any]:
 
 def parse(parser: Parser, argv: Sequence[str]) -> Namespace:
     """Arguments as a namespace; what was not given is None or its own default."""
-    return parser.parse_args(_with_no(argv))
+    return parser.parse_args(_plainly(argv, parser.lists))
 
 
-def _with_no(argv: Sequence[str]) -> list[str]:
-    """`--no-mirror` is `--mirror false`."""
-    return [word for given in argv for word in (("--" + given[5:], "false") if given.startswith("--no-") else (given,))]
+def _plainly(argv: Sequence[str], lists: frozenset[str]) -> list[str]:
+    """`--no-mirror` is `--mirror false`, and `--hidden 512,256` is `--hidden [512,256]`."""
+    words: list[str] = []
+    for word in argv:
+        if word.startswith("--no-"):
+            words += ["--" + word[5:], "false"]
+        elif words and words[-1] in lists and re.fullmatch(r"\d+(,\d+)+", word):
+            words.append(f"[{word}]")
+        else:
+            words.append(word)
+    return words
 
 
 def _is_switch(field: Field) -> bool:
@@ -60,9 +76,9 @@ def _metavar(field: Field) -> str:
     if _is_switch(field):
         return "yes|no"
     kind = type_name(field.type)
-    return {"str": "TEXT", "int": "N", "float": "X"}.get(
-        kind, kind if "|" in kind else "N,N,…" if "tuple" in kind else "X"
-    )
+    if "tuple" in kind:
+        return "N|N,N" if "int or" in kind else "N,N,…"
+    return {"str": "TEXT", "int": "N", "float": "X"}.get(kind, kind if "|" in kind else "X")
 
 
 def _help(field: Field) -> str:
@@ -88,7 +104,7 @@ def _sentence(message: str, parser: Parser) -> str:
     return text[0].lower() + text[1:]
 
 
-class _Help(Parser().formatter_class):  # type: ignore[misc]
+class _Help(RawDescriptionHelpFormatter, Parser().formatter_class):  # type: ignore[misc]
     """Help without types and defaults of the parser's own: each flag's text already has them."""
 
     def _get_help_string(self, action: Any) -> Any:

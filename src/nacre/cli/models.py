@@ -32,5 +32,5 @@ def describe(name: str) -> dict[str, Any]:
         {"name": f.name, "type": type_name(f.type), "default": f.default, "help": f.help}
         for f in fields(find_class(name))
     ]
-    verbs = [verb.replace("_", "-") for verb in capabilities(spec(name).build((1, 16, 16)))]
+    verbs = capabilities(spec(name).build((1, 16, 16)))
     return {"name": name, "summary": summary(find_class(name)), "capabilities": verbs, "parameters": listed}

@@ -46,5 +46,8 @@ def report(run: Run, model: str | None) -> int:
 def _description(model: str | None) -> str:
     if model:
         return summary(find_class(model))
-    listed = "; ".join(f"{name}: {summary(find_class(name))}" for name in CATALOGUE)
-    return f"MODEL is one of {listed}; or FILE.py:CLASS. Left out, the data choose. `nacre train MODEL --help` has its flags."
+    listed = "\n".join(f"  {name:<9} {summary(find_class(name))}" for name in CATALOGUE)
+    return (
+        f"Train a model. MODEL is one of\n\n{listed}\n\nor FILE.py:CLASS, a model of your own; left out, the data choose.\n"
+        "`nacre train MODEL --help` has the flags of that model as well."
+    )

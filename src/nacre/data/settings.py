@@ -18,7 +18,7 @@ class DataSettings:
     Args:
         data: the source: a folder, .zip, .tar, .npy, .npz or idx file, or digits, mnist[:DIR], fashion-mnist[:DIR],
             idx:DIR, cifar10:DIR, binarized-mnist:DIR, toy:ring8, toy:grid25, toy:swissroll.
-        image_size: pixels of height and width (4 to 2048), one number or [HEIGHT,WIDTH]; by default as the images are if
+        image_size: pixels of height and width (4 to 2048), one number or HEIGHT,WIDTH; by default as the images are if
             all are equal and at most 128 pixels, otherwise 64.
         fit: how an image is brought to that size: "crop" resizes and cuts the centre out, "pad" adds white borders,
             "squash" ignores the aspect ratio.
