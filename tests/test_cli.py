@@ -55,7 +55,7 @@ SURFACE = {
     ],
     "ae": ["latent_dim", "loss", "network", "hidden", "width"],
     "vae": ["latent_dim", "likelihood", "beta", "network", "hidden", "width"],
-    "gan": ["latent_dim", "loss", "network", "hidden", "width"],
+    "gan": ["latent_dim", "loss", "r1", "network", "hidden", "width"],
     "wgan_gp": ["latent_dim", "n_critic", "gp_weight", "network", "hidden", "width"],
 }
 

@@ -32,7 +32,7 @@ def test_model_keeps_the_contract_under_inductor(name):
         ("ae", {"network": "conv"}),
         ("vae", {"network": "conv", "likelihood": "gaussian"}),
         ("vae", {"beta": 4.0}),
-        ("gan", {"loss": "minimax", "network": "mlp"}),
+        ("gan", {"loss": "minimax", "network": "mlp", "r1": 0.0}),
         ("wgan_gp", {"n_critic": 2, "network": "mlp"}),
     ],
 )

@@ -116,6 +116,14 @@ def test_gradient_penalty_mixes_with_one_number_an_item():
     assert torch.equal(seen[0], mix.view(2, 1, 1, 1).expand(2, 1, 2, 2))
 
 
+def test_r1_penalty_of_a_linear_discriminator():
+    weight = torch.tensor([[3.0], [4.0]])
+    x = torch.rand(6, 2)
+    penalty, logits = losses.r1_penalty(lambda x: x @ weight, x)
+    assert penalty.item() == pytest.approx(25)
+    assert torch.equal(logits, x @ weight)
+
+
 def test_grey_levels_survive_the_way_to_float_and_back():
     levels = torch.arange(256, dtype=torch.uint8).view(1, 1, 16, 16)
     assert torch.equal(images.to_uint8(images.to_float(levels)), levels)

@@ -80,3 +80,21 @@ def gradient_penalty(critic: Callable[[Tensor], Tensor], real: Tensor, fake: Ten
         # The epsilon keeps the square root's derivative finite where the slope is exactly zero.
         norm = (slope.flatten(1).square().sum(1) + 1e-12).sqrt()
         return (norm - 1).square().mean()
+
+
+def r1_penalty(discriminator: Callable[[Tensor], Tensor], real: Tensor) -> tuple[Tensor, Tensor]:
+    """E ‖∇ D(x)‖² at real items, and the logits D(x) that it was taken from. Mescheder et al. 2018, eq. 9 (times 2/γ).
+
+    Computed in float32 at least, whatever autocast says.
+
+    Args:
+        real: (N, …).
+
+    Returns:
+        The penalty, 0-d, and the discriminator's output at `real`.
+    """
+    with torch.autocast(real.device.type, enabled=False):
+        real = real.to(torch.promote_types(real.dtype, torch.float32)).detach().requires_grad_()
+        logits = discriminator(real)
+        (slope,) = torch.autograd.grad(logits.sum(), real, create_graph=True)
+        return slope.flatten(1).square().sum(1).mean(), logits

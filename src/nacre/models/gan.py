@@ -22,6 +22,8 @@ class GAN(nn.Module):
         latent_dim: size of the latent.
         loss: the generator's loss: "minimax", E log(1 - D(G(z))), or "non-saturating", -E log D(G(z)), which has
             gradients when the discriminator wins.
+        r1: γ, weight of the penalty γ/2 E ‖∇ D(x)‖² at real items, images taken in [-1, 1] (Mescheder et al. 2018);
+            0 is the game as first published.
         network: "mlp", "conv" (DCGAN), or by the shape: conv for images of 16 pixels and more.
         hidden: sizes of the MLP's hidden layers, from the latent to the data; the discriminator mirrors them.
         width: channels of the discriminator's first convolution and of the generator's last hidden one.
@@ -33,12 +35,13 @@ class GAN(nn.Module):
         *,
         latent_dim: int = 64,
         loss: Literal["non-saturating", "minimax"] = "non-saturating",
+        r1: float = 0.1,
         network: Kind = "auto",
         hidden: tuple[int, ...] = (256, 512),
-        width: int = 64,
+        width: int = 32,
     ) -> None:
         super().__init__()
-        self.shape, self.latent_dim, self.loss = shape, latent_dim, loss
+        self.shape, self.latent_dim, self.loss, self.r1 = shape, latent_dim, loss, r1
         kind = networks.kind_for(shape, network)
         leaky = partial(nn.LeakyReLU, 0.2)
         self.generator = networks.decoder(latent_dim, shape, kind=kind, hidden=hidden, width=width)
@@ -59,13 +62,18 @@ class GAN(nn.Module):
         ]
 
     def discriminator_loss(self, real: Batch, step: Step) -> tuple[Tensor, Logs]:
-        """-E log D(x) - E log(1 - D(G(z))): the discriminator's side of eq. 1."""
+        """-E log D(x) - E log(1 - D(G(z))), the discriminator's side of eq. 1, and the penalty on its slope."""
         with torch.no_grad():
             fake = self.sample(step.noise)
         # Real and fake go through separately: together they would share the statistics of a batch norm.
-        on_real, on_fake = self.realness(real), self.realness(fake)
-        loss = losses.discriminator_loss(on_real, on_fake)
-        return loss, {"d_real": on_real.sigmoid().mean(), "d_fake": on_fake.sigmoid().mean()}
+        on_fake = self.realness(fake)
+        parts: Logs = {}
+        if self.r1:
+            parts["r1"], on_real = losses.r1_penalty(lambda x: self.discriminator(x).squeeze(1), self.scale(real))
+        else:
+            on_real = self.realness(real)
+        loss = losses.discriminator_loss(on_real, on_fake) + self.r1 / 2 * sum(parts.values())
+        return loss, {"d_real": on_real.sigmoid().mean(), "d_fake": on_fake.sigmoid().mean(), **parts}
 
     def generator_loss(self, real: Batch, step: Step) -> tuple[Tensor, Logs]:
         """The generator's side of eq. 1, or its non-saturating form."""
@@ -74,9 +82,13 @@ class GAN(nn.Module):
             return losses.minimax_generator_loss(fake), {}
         return losses.non_saturating_generator_loss(fake), {}
 
+    def scale(self, x: Tensor) -> Tensor:
+        """Images to [-1, 1], the generator's tanh range; vectors stay."""
+        return 2 * x - 1 if networks.is_image(self.shape) else x
+
     def realness(self, x: Tensor) -> Tensor:
         """The discriminator's logit: (N, *shape) ↦ (N,). D(x) is its sigmoid."""
-        return self.discriminator(2 * x - 1 if networks.is_image(self.shape) else x).squeeze(1)
+        return self.discriminator(self.scale(x)).squeeze(1)
 
     def decode(self, z: Tensor) -> Tensor:
         output = self.generator(z)
