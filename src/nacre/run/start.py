@@ -13,7 +13,7 @@ from torch import nn
 
 from nacre import data
 from nacre.data import DataSet
-from nacre.engine import folder, numerics
+from nacre.engine import checkpoint, folder, numerics
 from nacre.engine.lock import locked
 from nacre.engine.settings import FREE_TO_CHANGE, Training, flag
 from nacre.errors import ConfigError, DataError, RunError
@@ -98,6 +98,9 @@ def resume(
             )
         chosen = asked.spec(written["model"])
         training = resolve(asked.training, chosen, dataset)
+        reached = checkpoint.steps(path / "checkpoints")
+        if reached and (training.steps or 0) < reached[-1]:
+            raise ConfigError(f"{path} has done {reached[-1]} steps already, got --steps {training.steps}; give more.")
         device = numerics.device_for(training.device)
         _same_numerics(written["numerics"], training, device, accept_numerics)
         module = build(chosen, dataset.shape, training.seed, device)
