@@ -1,13 +1,23 @@
 """What bit-identity depends on besides the seed: written down at step 0, applied again or refused by name on resume."""
 
 import os
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Literal
 
 import torch
 
 from nacre.engine.settings import Training
 from nacre.errors import ConfigError
+
+FASTER_IN_ONEDNN = frozenset({("AuthenticAMD", "26")})
+"""Processors (vendor, family) on which oneDNN's float32 matrix products were measured to beat the default's: on AMD's
+Zen 5 the default runs at its AVX2 rate, oneDNN at twice that."""
+
+LARGEST_ERROR = 1e-5
+"""Relative error of a float32 matrix product above which a path is not float32: bfloat16 gives about 4e-3."""
 
 
 def device_for(name: str) -> torch.device:
@@ -34,6 +44,7 @@ def describe(training: Training, device: torch.device) -> dict[str, Any]:
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
         "precision": training.precision,
         "compile": training.compile,
+        "matmul": matmul_path(device.type),
         "threads": torch.get_num_threads(),
         "torch": str(torch.__version__),
         "instructions": torch.backends.cpu.get_cpu_capability(),
@@ -50,3 +61,50 @@ def apply(recorded: Mapping[str, Any]) -> None:
 def differences(recorded: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """What differs, each as "name (then, now)"."""
     return [f"{name} (was {recorded.get(name)}, is {now[name]})" for name in now if recorded.get(name) != now[name]]
+
+
+@lru_cache
+def matmul_path(device_type: str) -> Literal["onednn", "default"]:
+    """The path of float32 matrix products: by the table of processors, vetoed by its error, never by a timing."""
+    if device_type != "cpu" or _processor() not in FASTER_IN_ONEDNN:
+        return "default"
+    with _precision("medium"):
+        return "onednn" if _matmul_error() <= LARGEST_ERROR else "default"
+
+
+@contextmanager
+def applied(device: torch.device) -> Iterator[None]:
+    """Matrix products by `matmul_path`; afterwards as they were."""
+    if matmul_path(device.type) == "default":
+        yield
+        return
+    with _precision("medium"):  # what lets torch hand float32 products to oneDNN
+        yield
+
+
+@contextmanager
+def _precision(name: str) -> Iterator[None]:
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision(name)
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
+def _matmul_error() -> float:
+    """Relative error of a float32 product against float64, on fixed random matrices."""
+    generator = torch.Generator().manual_seed(0)
+    a, b = torch.randn(2, 384, 384, generator=generator)
+    exact = a.double() @ b.double()
+    return float(((a @ b).double() - exact).norm() / exact.norm())
+
+
+def _processor() -> tuple[str, str]:
+    """Vendor and family of the processor, as Linux tells them; empty elsewhere."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return "", ""
+    facts = dict(line.replace("\t", "").split(": ", 1) for line in lines if ": " in line)
+    return facts.get("vendor_id", ""), facts.get("cpu family", "")

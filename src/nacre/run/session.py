@@ -21,7 +21,7 @@ from torch import nn
 from nacre import seeds
 from nacre.data import DataSet
 from nacre.data.stream import Stream
-from nacre.engine import checkpoint, folder, loop
+from nacre.engine import checkpoint, folder, loop, numerics
 from nacre.engine.average import Average
 from nacre.engine.log import read as read_log
 from nacre.engine.record import Record
@@ -95,7 +95,7 @@ def go(path: Path, session: Session, save_first: bool = False) -> Run:
     """Train until all steps are done or a signal comes; the run can be resumed from wherever that is."""
     training, model = session.training, session.model
     steps = training.steps or 0
-    with torch.random.fork_rng(devices=[]), _signals() as caught:
+    with torch.random.fork_rng(devices=[]), numerics.applied(session.stream.device), _signals() as caught:
         backend = COMPILE_BACKEND if training.compile == "on" else None
         updates = [Update(model, objective, training, backend) for objective in model.objectives()]  # type: ignore[operator]
         average = Average(model, training.ema)
