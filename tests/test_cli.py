@@ -212,7 +212,7 @@ def test_ones_own_model_from_one_file(capsys):
     code, out, _ = answer(capsys, "check-model", EXAMPLE)
     assert code == 0
     assert "FAILED" not in out
-    assert out.count("\n") == 12
+    assert out.count("\n") == 13
 
 
 def test_check_model_finds_a_fault(tmp_path, capsys):
@@ -266,6 +266,14 @@ def test_mirror_is_a_switch(capsys):
         (["sample", "nowhere"], "there is no run or model folder at nowhere"),
         (["data", "nowhere"], "nowhere"),
         (["sample"], "run"),
+        (["train", "--steps", "3", "vae"], "'vae' is out of place"),
+        (["train", "vae", "--step", "3"], "did you mean '--steps'?"),
+        (["train", "vae", "--lr", "nan"], "--lr takes float, got 'nan'"),
+        (["train", "vae", "--steps", "1e3"], "--steps takes int, got '1e3'"),
+        (["train", "vae", "--latent-dim", "-1"], "latent_dim must be 1 or more, got -1"),
+        (["train", "wgan_gp", "--n-critic", "0"], "n_critic must be 1 or more, got 0"),
+        (["train", "vae", "--device", "meta"], "--device meta cannot be used here"),
+        (["train", "vae", "--init-from", "nowhere"], "there is no run or model folder at nowhere to take weights from"),
     ],
 )
 def test_mistakes_are_one_sentence(words, sentence, capsys):
@@ -302,6 +310,10 @@ def test_a_model_is_asked_only_for_what_it_does(capsys):
 def test_using_refuses_what_cannot_be_meant(run, capsys):
     assert "--out takes a .png" in refused(capsys, "sample", run, "--out", "x.jpg")
     assert "must be 1 or more" in refused(capsys, "sample", run, "-n", "0")
+    for verb in ("sample", "encode", "reconstruct"):
+        assert "the batch size must be 1 or more, got -1" in refused(capsys, verb, run, "--batch-size", "-1")
+    assert "a seed must be from 0" in refused(capsys, "sample", run, "--seed", "-1")
+    assert "leave the model out" in refused(capsys, "sample", run, "--model", EXAMPLE)
     assert "'best' or a step of 6" in refused(capsys, "sample", run, "--checkpoint", "77")
     assert answer(capsys, "sample", run, "--checkpoint", "best")[0] == 0
     assert "toy:ring8 holds points" in refused(capsys, "encode", run, "--data", "toy:ring8")

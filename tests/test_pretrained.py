@@ -135,7 +135,7 @@ def test_damaged_folders(model, tmp_path):
     with pytest.raises(CheckpointError, match="is damaged"):
         nacre.load(folder)
     weights.unlink()
-    with pytest.raises(CheckpointError, match=r"model\.safetensors is missing"):
+    with pytest.raises(CheckpointError, match=r"lacks model\.safetensors"):
         nacre.load(folder)
 
 
@@ -149,11 +149,28 @@ def test_a_folder_cannot_make_nacre_run_code(model, tmp_path):
     assert not (tmp_path / "owned").exists()
 
 
+@pytest.mark.parametrize(
+    "damage", [{"parameters": None}, {"shape": "abc"}, {"model": ["a"]}, {"facts": 3}, {"format": "x"}]
+)
+def test_a_damaged_description_is_one_sentence(model, tmp_path, damage):
+    folder = model.save_pretrained(tmp_path / "shared")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, **damage}))
+    with pytest.raises(CheckpointError, match="is damaged"):
+        nacre.load(folder)
+
+
+def test_what_cannot_be_counted(model):
+    for count in (0, 2.5):
+        with pytest.raises(ConfigError, match="the number of samples"):
+            model.sample(count)
+
+
 def test_weights_of_another_shape(model, tmp_path):
     folder = model.save_pretrained(tmp_path / "shared")
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps({**config, "shape": [1, 9, 9]}))
-    with pytest.raises(CheckpointError, match="do not fit vae"):
+    with pytest.raises(CheckpointError, match=r"do not fit vae as its config\.json describes it"):
         nacre.load(folder)
 
 

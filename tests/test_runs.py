@@ -17,8 +17,8 @@ import torch
 import yaml
 
 import nacre
-from nacre.contract import leaves, same
 from nacre.engine import checkpoint
+from nacre.engine.checkpoint import differences, same
 from nacre.engine.lock import locked
 from nacre.errors import CheckpointError, ConfigError, DataError, RunError, TrainingError
 from nacre.models import CATALOGUE
@@ -55,7 +55,7 @@ def losses(run):
 
 
 def assert_same_run(a, b, step):
-    different = [path for path, x, y in leaves(final(a, step), final(b, step)) if not same(x, y)]
+    different = differences(final(a, step), final(b, step))
     assert not different, different
     assert losses(a) == losses(b)
 
@@ -66,11 +66,7 @@ def test_stopped_at_any_step_and_resumed_is_bit_identical(name, tmp_path):
     for stop in (1, 13, 30):
         halves = nacre.train(name, out=tmp_path / f"stop-{stop}", **{**QUICK, "steps": stop}, **TINY[name])
         nacre.resume(halves.path, steps=40)
-        different = [
-            path
-            for path, a, b in leaves(final(whole, 40), final(halves, 40))
-            if not path.startswith("/best") and not same(a, b)
-        ]
+        different = [path for path in differences(final(whole, 40), final(halves, 40)) if not path.startswith("/best")]
         assert not different, different
 
 
@@ -104,7 +100,8 @@ def test_a_signal_saves_and_the_rest_is_bit_identical(name, tmp_path):
 @pytest.mark.parametrize("times", [3, pytest.param(20, marks=pytest.mark.slow)])
 def test_killed_at_random_moments_is_bit_identical(times, tmp_path):
     """`kill -9` again and again, with a checkpoint at every other step so that many kills fall into its writing."""
-    settings = {**QUICK, "steps": 600, "checkpoint_every": 2, "log_every": 3, **TINY["gan"], "data": "digits"}
+    steps = 100 * times
+    settings = {**QUICK, "steps": steps, "checkpoint_every": 2, "log_every": 3, **TINY["gan"], "data": "digits"}
     nacre.train("gan", out=tmp_path / "whole", **settings)
     moments = random.Random(0)
     process = subprocess.Popen(
@@ -113,7 +110,8 @@ def test_killed_at_random_moments_is_bit_identical(times, tmp_path):
     wait_for(tmp_path / "run" / "config.yaml")
     kills = 0
     while kills < times:
-        time.sleep(moments.uniform(0, 0.25))
+        time.sleep(moments.uniform(0, 0.2))
+        assert process.poll() is None, "the run ended before it could be killed"
         process.kill()
         process.wait()
         kills += 1
@@ -121,7 +119,7 @@ def test_killed_at_random_moments_is_bit_identical(times, tmp_path):
         process = subprocess.Popen(command("resume", tmp_path / "run"), env=one_thread(), **SILENT)
         wait_for(tmp_path / "run" / "checkpoints", beyond=before[-1] if before else 0, process=process)
     assert process.wait(timeout=120) == 0
-    assert_same_run(tmp_path / "whole", tmp_path / "run", 600)
+    assert_same_run(tmp_path / "whole", tmp_path / "run", steps)
     assert not list((tmp_path / "run" / "checkpoints").glob(".*"))
 
 
@@ -166,7 +164,7 @@ def test_what_is_written_down_changes_nothing_in_the_weights(tmp_path):
     busy = {**QUICK, "log_every": 1, "sample_every": 3, "checkpoint_every": 4, "keep": 1}
     watched = nacre.train("gan", out=tmp_path / "watched", **busy, **TINY["gan"])
     for part in ("model", "average", "optimizers"):
-        assert not [path for path, a, b in leaves(final(plain, 40)[part], final(watched, 40)[part]) if not same(a, b)]
+        assert not differences(final(plain, 40)[part], final(watched, 40)[part])
 
 
 def test_config_repeats_a_run_and_flags_override_it(tmp_path):
@@ -242,7 +240,7 @@ def test_resume_refuses_other_numerics_by_name(tmp_path):
     (run.path / "config.yaml").write_text(yaml.safe_dump(config))
     with pytest.raises(ConfigError, match=r"torch \(was 1.0, is"):
         nacre.resume(run.path, steps=20)
-    assert nacre.resume(run.path, steps=20, accept_numerics=True).done == 20
+    assert nacre.resume(run.path, steps=20, accept_changes=True).done == 20
 
 
 def test_resume_applies_the_recorded_threads(tmp_path):
@@ -257,7 +255,7 @@ def test_resume_refuses_data_that_changed(tmp_path):
     np.save(tmp_path / "x.npy", rng.integers(0, 255, (60, 8, 8)).astype(np.uint8))
     run = nacre.train("ae", data=str(tmp_path / "x.npy"), out=tmp_path / "run", **{**QUICK, "steps": 10}, **TINY["ae"])
     np.save(tmp_path / "x.npy", rng.integers(0, 255, (61, 8, 8)).astype(np.uint8))
-    with pytest.raises(DataError, match="no longer what"):
+    with pytest.raises(DataError, match="are not what"):
         nacre.resume(run.path, steps=20)
 
 
@@ -276,7 +274,7 @@ def test_init_from_takes_the_weights_alone(tmp_path):
 
 def test_existing_runs_are_not_overwritten_unasked(tmp_path):
     run = nacre.train("ae", out=tmp_path / "run", **{**QUICK, "steps": 10}, **TINY["ae"])
-    with pytest.raises(RunError, match="holds a run already"):
+    with pytest.raises(ConfigError, match="holds a run already"):
         nacre.train("ae", out=run.path, **QUICK, **TINY["ae"])
     with pytest.raises(ConfigError):
         nacre.train("ae", out=run.path, overwrite=True, latent_dims=3)
@@ -285,12 +283,195 @@ def test_existing_runs_are_not_overwritten_unasked(tmp_path):
     assert checkpoint.steps(run.path / "checkpoints") == [5]
 
 
-def test_overwrite_never_touches_what_is_not_a_run(tmp_path):
+@pytest.mark.parametrize("config", [None, "a: 1", "model: vae", "not: [yaml"])
+def test_overwrite_never_touches_what_is_not_a_run(config, tmp_path):
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "a.txt").write_text("mine")
-    with pytest.raises(RunError, match="is not a run of nacre"):
+    if config:
+        (tmp_path / "photos" / "config.yaml").write_text(config)
+    with pytest.raises(ConfigError, match="is not a run of nacre"):
         nacre.train("ae", out=tmp_path / "photos", overwrite=True, **QUICK)
     assert (tmp_path / "photos" / "a.txt").read_text() == "mine"
+
+
+def test_overwrite_removes_only_what_nacre_wrote(tmp_path):
+    run = nacre.train("ae", out=tmp_path / "run", **{**QUICK, "steps": 5}, **TINY["ae"])
+    (run.path / "notes.txt").write_text("mine")
+    (tmp_path / "elsewhere").mkdir()
+    shutil.rmtree(run.path / "events")
+    (run.path / "events").symlink_to(tmp_path / "elsewhere")
+    nacre.train("ae", out=run.path, overwrite=True, **{**QUICK, "steps": 5}, **TINY["ae"])
+    assert (run.path / "notes.txt").read_text() == "mine"
+    assert (tmp_path / "elsewhere").is_dir()
+
+
+MINE = """
+import torch
+from torch import nn
+from nacre import Objective
+class Mine(nn.Module):
+    def __init__(self, shape, *, fault: str = "none"):
+        super().__init__()
+        self.part, self.fault = nn.Linear(1, 1), fault
+    def objectives(self):
+        over = ("nothing",) if self.fault == "over" else ("part",)
+        return [] if self.fault == "empty" else [Objective(name="only", loss=self.loss, over=over)]
+    def loss(self, x, step):
+        if self.fault == "raises":
+            raise ValueError("a bug of mine")
+        return self.part(torch.ones(1, 1)).square().mean(), {}
+"""
+
+
+@pytest.fixture
+def mine(tmp_path):
+    (tmp_path / "mine.py").write_text(MINE)
+    return f"{tmp_path / 'mine.py'}:Mine"
+
+
+@pytest.mark.parametrize(("fault", "error"), [("over", ConfigError), ("empty", ConfigError), ("raises", ValueError)])
+def test_a_model_that_cannot_train_costs_no_older_run(fault, error, mine, tmp_path):
+    run = nacre.train("ae", out=tmp_path / "run", **{**QUICK, "steps": 10}, **TINY["ae"])
+    with pytest.raises(error):
+        nacre.train(mine, fault=fault, out=run.path, overwrite=True, **QUICK)
+    assert final(run, 10)["step"] == 10
+    assert nacre.load(run).shape == (1, 8, 8)
+
+
+def test_a_configuration_cannot_make_nacre_run_code(tmp_path):
+    (tmp_path / "evil.py").write_text(f"open({str(tmp_path / 'owned')!r}, 'w')\n")
+    (tmp_path / "run.yaml").write_text(f"model: {tmp_path / 'evil.py'}:X\n")
+    with pytest.raises(ConfigError, match="runs only when you name it"):
+        nacre.train(config=tmp_path / "run.yaml")
+    assert not (tmp_path / "owned").exists()
+
+
+def test_ones_own_model_may_be_edited_or_moved_but_not_unnoticed(mine, tmp_path):
+    run = nacre.train(mine, out=tmp_path / "run", **{**QUICK, "steps": 10})
+    moved = shutil.copy(tmp_path / "mine.py", tmp_path / "elsewhere.py")
+    assert nacre.resume(run.path, model=f"{moved}:Mine", steps=20).done == 20
+    Path(moved).write_text(MINE + "# edited\n")
+    with pytest.raises(ConfigError, match="edited since"):
+        nacre.resume(run.path, model=f"{moved}:Mine", steps=30)
+    assert nacre.resume(run.path, model=f"{moved}:Mine", steps=30, accept_changes=True).done == 30
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("class Mine(: pass", "cannot be imported .SyntaxError"),
+        ("import nowhere_to_be_found", "cannot be imported .ModuleNotFoundError"),
+        (
+            MINE.replace('fault: str = "none"', "seed: int = 1").replace(", fault", ", 0"),
+            "seed of .* are flags of nacre's already",
+        ),
+        (MINE.replace('fault: str = "none"', "fault: str"), "need a default each"),
+    ],
+)
+def test_ones_own_model_that_cannot_be_read(text, sentence, tmp_path):
+    (tmp_path / "bad.py").write_text(text)
+    with pytest.raises(ConfigError, match=sentence):
+        nacre.train(f"{tmp_path / 'bad.py'}:Mine", **QUICK)
+
+
+def test_init_from_without_a_checkpoint_does_not_start_over_from_noise(tmp_path):
+    first = nacre.train("ae", out=tmp_path / "first", **{**QUICK, "steps": 5}, **TINY["ae"])
+    second = nacre.train("ae", out=tmp_path / "second", init_from=first.path, **{**QUICK, "steps": 5}, **TINY["ae"])
+    shutil.rmtree(second.path / "checkpoints")
+    with pytest.raises(CheckpointError, match="was started from the weights of"):
+        nacre.resume(second.path)
+
+
+def test_a_missing_model_folder_comes_back(tmp_path):
+    run = nacre.train("ae", out=tmp_path / "run", **{**QUICK, "steps": 5}, **TINY["ae"])
+    shutil.rmtree(run.path / "model")
+    nacre.resume(run.path)
+    assert nacre.load(run).shape == (1, 8, 8)
+
+
+def test_checkpoints_of_a_newer_version_are_refused_and_kept(tmp_path):
+    run = nacre.train("ae", out=tmp_path / "run", **{**QUICK, "steps": 20}, **TINY["ae"])
+    manifest = run.path / "checkpoints" / "step-00000020" / "manifest.json"
+    manifest.write_text(manifest.read_text().replace('"format": 1', '"format": 2'))
+    with pytest.raises(CheckpointError, match="upgrade nacre"):
+        nacre.resume(run.path, steps=30)
+    assert checkpoint.steps(run.path / "checkpoints") == [10, 20]
+
+
+def test_checkpoints_that_are_all_damaged_are_not_started_over_unasked(tmp_path):
+    run = nacre.train("ae", out=tmp_path / "run", **{**QUICK, "steps": 20}, **TINY["ae"])
+    for state in run.path.glob("checkpoints/*/state.pt"):
+        state.write_bytes(b"nonsense")
+    with pytest.raises(CheckpointError, match="is whole; remove them all to start over"):
+        nacre.resume(run.path, steps=30)
+
+
+def test_a_pickled_checkpoint_is_never_executed(tmp_path):
+    import hashlib
+    import pickle
+
+    class Evil:
+        def __reduce__(self):
+            return open, (str(tmp_path / "owned"), "w")
+
+    run = nacre.train("ae", out=tmp_path / "run", **{**QUICK, "steps": 20}, **TINY["ae"])
+    folder = run.path / "checkpoints" / "step-00000020"
+    torch.save({"step": Evil()}, folder / "state.pt")
+    digest = hashlib.sha256((folder / "state.pt").read_bytes()).hexdigest()
+    (folder / "manifest.json").write_text(json.dumps({"format": 1, "step": 20, "sha256": {"state.pt": digest}}))
+    assert checkpoint.load_latest(run.path / "checkpoints")[0]["step"] == 10
+    assert pickle.dumps(Evil())
+    assert not (tmp_path / "owned").exists()
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"numerics": None},
+        {"fingerprint": 3},
+        {"model": ["vae"]},
+        {"format": "x"},
+        {"numerics": 3},
+        {"training": []},
+    ],
+)
+def test_a_damaged_configuration_is_one_sentence(damage, tmp_path):
+    run = nacre.train("ae", out=tmp_path / "run", **{**QUICK, "steps": 5}, **TINY["ae"])
+    config = yaml.safe_load((run.path / "config.yaml").read_text())
+    (run.path / "config.yaml").write_text(yaml.safe_dump({**config, **damage}))
+    with pytest.raises((CheckpointError, ConfigError)):
+        nacre.resume(run.path)
+
+
+def test_data_that_moved_are_found_again_and_remembered(tmp_path, monkeypatch):
+    rng = np.random.default_rng(0)
+    (tmp_path / "photos").mkdir()
+    np.save(tmp_path / "photos" / "x.npy", rng.integers(0, 255, (60, 8, 8)).astype(np.uint8))
+    run = nacre.train("ae", data="photos/x.npy", out=tmp_path / "run", **{**QUICK, "steps": 5}, **TINY["ae"])
+    monkeypatch.chdir("/")
+    assert nacre.resume(run.path, steps=6).done == 6
+    shutil.move(tmp_path / "photos", tmp_path / "pictures")
+    assert nacre.resume(run.path, steps=7, data=str(tmp_path / "pictures" / "x.npy")).done == 7
+    assert nacre.resume(run.path, steps=8).done == 8
+    assert str(tmp_path) not in (run.path / "model" / "README.md").read_text()
+
+
+def test_runs_inside_a_folder_of_photos_are_not_data(tmp_path, monkeypatch):
+    from PIL import Image
+
+    (tmp_path / "photos").mkdir()
+    for index in range(30):
+        pixels = np.random.default_rng(index).integers(0, 255, (8, 8, 3), np.uint8)
+        Image.fromarray(pixels).save(tmp_path / "photos" / f"{index}.png")
+    monkeypatch.chdir(tmp_path / "photos")
+    run = nacre.train("ae", data=".", **{**QUICK, "steps": 5, "sample_every": 2}, **TINY["ae"])
+    assert nacre.resume(run.path, steps=8).done == 8
+
+
+def test_a_start_that_crashed_leaves_a_usable_directory(tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / ".lock").touch()
+    assert nacre.train("ae", out=tmp_path / "run", **{**QUICK, "steps": 5}, **TINY["ae"]).done == 5
 
 
 def test_a_run_in_use_is_one_sentence(tmp_path):
@@ -310,9 +491,7 @@ def test_a_checkpoint_cut_in_half_falls_back_to_the_one_before(tmp_path, caplog)
     state.write_bytes(state.read_bytes()[: state.stat().st_size // 2])
     nacre.resume(run.path, steps=40)
     assert "step-00000030 is damaged (its checksum does not match). Going on from the one before." in caplog.text
-    different = [
-        p for p, a, b in leaves(final(whole, 40), final(run, 40)) if not p.startswith("/best") and not same(a, b)
-    ]
+    different = [path for path in differences(final(whole, 40), final(run, 40)) if not path.startswith("/best")]
     assert not different
 
 
@@ -376,7 +555,7 @@ def test_compiled_training_resumes_bit_identically(tmp_path):
     halves = nacre.train("wgan_gp", out=tmp_path / "halves", compile="on", **{**QUICK, "steps": 7}, **TINY["wgan_gp"])
     nacre.resume(halves.path, steps=12)
     for part in ("model", "average", "optimizers"):
-        assert not [p for p, a, b in leaves(final(whole, 12)[part], final(halves, 12)[part]) if not same(a, b)]
+        assert not differences(final(whole, 12)[part], final(halves, 12)[part])
 
 
 def test_a_model_is_chosen_by_the_data(tmp_path, caplog):

@@ -18,6 +18,7 @@ from nacre import images, seeds
 from nacre.data import DataSettings
 from nacre.data.stream import Stream
 from nacre.engine import checkpoint, sampling
+from nacre.engine.checkpoint import differences, same
 from nacre.engine.settings import Training
 from nacre.engine.update import Update
 from nacre.errors import NacreError
@@ -25,6 +26,7 @@ from nacre.networks import is_image
 from nacre.pretrained import Pretrained, load
 from nacre.protocols import Objective, Step, capabilities
 from nacre.run import resume, train
+from nacre.run.config import PLACES
 from nacre.run.session import build
 from nacre.spec import Spec, fields, find_class, spec
 
@@ -117,7 +119,8 @@ def check_model(
         backend: what torch.compile uses in the comparison with eager execution.
     """
     subject = Subject(spec(name, parameters), tuple(shape), backend)
-    return [_examined(check, subject) for check in CHECKS]
+    first = _examined(it_trains, subject)
+    return [first] + ([_examined(check, subject) for check in CHECKS[1:]] if first.passed else [])
 
 
 def objectives(model: nn.Module) -> list[Objective]:
@@ -125,10 +128,21 @@ def objectives(model: nn.Module) -> list[Objective]:
     return list(model.objectives())  # type: ignore[operator]
 
 
+def it_trains(subject: Subject) -> str:
+    """it can be built, and a step of every objective can be taken (the rest is checked if so)"""
+    model = subject.build()
+    table = objectives(model)
+    demand(bool(table), "its table of objectives is empty")
+    for update in (Update(model, o, Training(steps=1, batch_size=BATCH)) for o in table):
+        update(update.objective.when.start, subject.batch())
+    return f"{len(table)} objectives"
+
+
 def parameters_documented(subject: Subject) -> str:
     """the constructor's keywords have types, defaults and names of their own"""
     listed = fields(find_class(subject.spec.name))
-    taken = {field.name for source in (DataSettings, Training) for field in fields(source)} & {f.name for f in listed}
+    others = PLACES | {field.name for source in (DataSettings, Training) for field in fields(source)}
+    taken = others & {field.name for field in listed}
     demand(not taken, f"{', '.join(sorted(taken))} would shadow flags of training or data; rename them")
     bare = [field.name for field in listed if field.type is Any or field.default is inspect.Parameter.empty]
     demand(not bare, f"{', '.join(bare)} need a type and a default")
@@ -154,7 +168,8 @@ def every_parameter_learns(subject: Subject) -> str:
     before = {name: p.detach().clone() for name, p in model.named_parameters() if p.requires_grad}
     subject.train(model, subject.round)
     idle = [name for name, p in model.named_parameters() if name in before and torch.equal(p, before[name])]
-    demand(not idle, f"these did not move in {subject.round} steps: {', '.join(idle[:5])}")
+    hint = "does it cancel out of the loss, as the last bias of a critic does (then leave it out), or is it never used?"
+    demand(not idle, f"these did not move in {subject.round} steps: {', '.join(idle[:5])}; {hint}")
     return ""
 
 
@@ -249,7 +264,7 @@ def resume_is_exact(subject: Subject) -> str:
             resume(place / "halves", model=name, steps=steps)
         whole, halves = (checkpoint.load(place / run / "checkpoints", steps) for run in ("whole", "halves"))
     del whole["best"], halves["best"]  # one was judged on its way, the other was not
-    different = [path for path, a, b in leaves(whole, halves) if not same(a, b)]
+    different = differences(whole, halves)
     demand(not different, f"these differ: {', '.join(different[:5])}")
     return ""
 
@@ -317,6 +332,7 @@ def _demand_shape(verb: str, output: Tensor, shape: tuple[int, ...]) -> None:
 
 
 CHECKS: tuple[Callable[[Subject], str], ...] = (
+    it_trains,
     parameters_documented,
     objectives_cover,
     every_parameter_learns,
@@ -336,23 +352,6 @@ def demand(kept: bool, otherwise: str) -> None:
     """Raise Broken with a sentence unless a promise is kept."""
     if not kept:
         raise Broken(otherwise)
-
-
-def same(a: Any, b: Any) -> bool:
-    """Bit-identical."""
-    return torch.equal(a, b) if isinstance(a, Tensor) and isinstance(b, Tensor) else bool(a == b)
-
-
-def leaves(a: Any, b: Any, path: str = "") -> Iterator[tuple[str, Any, Any]]:
-    """Two nested containers, leaf by leaf; a missing one counts as different from anything."""
-    if isinstance(a, dict) and isinstance(b, dict):
-        for key in sorted({*a, *b}, key=str):
-            yield from leaves(a.get(key, Broken), b.get(key, Broken), f"{path}/{key}")
-    elif isinstance(a, list) and isinstance(b, list) and len(a) == len(b):
-        for index, (x, y) in enumerate(zip(a, b, strict=True)):
-            yield from leaves(x, y, f"{path}/{index}")
-    else:
-        yield path, a, b
 
 
 @contextmanager

@@ -37,3 +37,15 @@ class TrainingError(NacreError):
     """Training cannot go on: a loss or a weight is no longer a number."""
 
     exit_code = 1
+
+
+def at_least(minimum: float, **values: float | tuple[int, ...]) -> None:
+    """Check parameters by name.
+
+    Raises:
+        ConfigError: a value, or a number in a tuple of them, is under `minimum` or no number.
+    """
+    for name, value in values.items():
+        numbers = value if isinstance(value, tuple) else (value,)
+        if not all(number >= minimum for number in numbers):
+            raise ConfigError(f"{name} must be {minimum:g} or more, got {value}.")

@@ -1,7 +1,7 @@
 """A trained model in use: no data, no logger, no trainer."""
 
-import logging
 import os
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,14 @@ from nacre.networks import is_image
 from nacre.protocols import capabilities, require
 from nacre.spec import Spec, spec
 
-logger = logging.getLogger("nacre")
+HUB_ERRORS: tuple[type[Exception], ...] = (
+    *HfHubHTTPError.__bases__,
+    HFValidationError,
+    LocalEntryNotFoundError,
+    OSError,
+)
+"""What the hub's client raises when there is no network, no such place, or no right to it: its own errors, and the
+base of the errors of whichever HTTP library it stands on."""
 
 
 class Pretrained:
@@ -50,7 +57,7 @@ class Pretrained:
 
     def sample(self, count: int = 16, *, seed: int = 0, batch_size: int = sampling.CHUNK, first: int = 0) -> Tensor:
         """`count` new items: (count, *shape). Number i of a seed is the same whatever the count and the batch size."""
-        if count < 1:
+        if not isinstance(count, int) or count < 1:
             raise ConfigError(f"the number of samples must be 1 or more, got {count}.")
         return sampling.sample(self.module, count, seed=seed, first=first, chunk=batch_size).cpu()
 
@@ -82,7 +89,7 @@ class Pretrained:
 
     def to(self, device: str | torch.device) -> "Pretrained":
         """Move the model to a device."""
-        self.module.to(device)
+        self.module.to(device_for(str(device)))
         return self
 
     def save_pretrained(self, path: str | os.PathLike[str]) -> Path:
@@ -106,14 +113,18 @@ class Pretrained:
             repo_id: "user/name".
             private: whether a repository that has to be made is private.
             token: of the hub; by default the one that `hf auth login` stored.
-        """
-        import tempfile
 
+        Raises:
+            CheckpointError: the hub cannot be reached, or refused.
+        """
         api = HfApi(token=token)
-        api.create_repo(repo_id, private=private, exist_ok=True)
-        with tempfile.TemporaryDirectory() as aside:
-            self.save_pretrained(aside)
-            return str(api.upload_folder(repo_id=repo_id, folder_path=aside, commit_message="Upload with nacre"))
+        try:
+            api.create_repo(repo_id, private=private, exist_ok=True)
+            with tempfile.TemporaryDirectory() as aside:
+                self.save_pretrained(aside)
+                return str(api.upload_folder(repo_id=repo_id, folder_path=aside, commit_message="Upload with nacre"))
+        except HUB_ERRORS as error:
+            raise CheckpointError(f"{repo_id} could not be written to the hub ({_first_line(error)}).") from None
 
     def _items(self, items: Tensor | np.ndarray) -> Tensor:
         """Checked items, float. Raises ShapeError for another shape, range or anything that is not a number."""
@@ -157,19 +168,21 @@ def load(
     config, weights = folder.read(place)
     name = config["model"]
     if name not in CATALOGUE and model is None:
-        raise ConfigError(f"this is a model of somebody's own; if it is yours, say where its code is: --model {name}")
-    chosen = spec(name if name in CATALOGUE else model or name, config["parameters"])
-    shape = tuple(config["shape"])
-    module = chosen.build(shape)
-    if checkpoint is not None:
-        weights = _weights_at(root, checkpoint)
+        raise ConfigError(
+            f"this is a model of somebody's own; if it is yours, say where its code is: --model FILE.py:CLASS ({name})"
+        )
+    if name in CATALOGUE and model not in (None, name):
+        raise ConfigError(f"{place} holds a '{name}', and '{model}' was asked for; leave the model out.")
     try:
-        module.load_state_dict(weights)
-    except RuntimeError as error:
+        chosen = spec(model or name, config["parameters"])
+        module = chosen.build(config["shape"])
+        module.load_state_dict(_weights_at(root, checkpoint) if checkpoint is not None else weights)
+    except (RuntimeError, TypeError, ValueError) as error:
+        reason = " ".join(str(error).split())[:200]
         raise CheckpointError(
-            f"the weights in {place} do not fit {chosen.name}: {str(error).splitlines()[-1].strip()}"
+            f"the weights in {place} do not fit {name} as its {folder.CONFIG} describes it ({reason})."
         ) from None
-    return Pretrained(module.to(device_for(device)), chosen, shape, config.get("facts", {}))
+    return Pretrained(module.to(device_for(device)), chosen, tuple(config["shape"]), config["facts"])
 
 
 def _model_folder(root: Path) -> Path:
@@ -203,6 +216,11 @@ def _from_hub(repo: str) -> Path:
         raise ConfigError(f"there is no run or model folder at {repo}.")
     try:
         return Path(snapshot_download(repo, allow_patterns=[folder.CONFIG, folder.WEIGHTS, folder.CARD]))
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise CheckpointError(f"{repo} is no folder here and could not be had from the hub ({reason}).") from None
+    except HUB_ERRORS as error:
+        raise CheckpointError(
+            f"{repo} is no folder here and could not be had from the hub ({_first_line(error)})."
+        ) from None
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).splitlines()[0] if str(error) else type(error).__name__

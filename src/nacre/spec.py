@@ -9,6 +9,7 @@ import hashlib
 import importlib
 import importlib.util
 import inspect
+import os
 import sys
 import typing
 from collections.abc import Iterable, Mapping
@@ -22,6 +23,9 @@ from torch import nn
 from nacre.errors import ConfigError
 from nacre.models import CATALOGUE
 from nacre.networks import Shape
+
+MOST_LISTED = 12
+"""Names that a sentence lists; where there are more, the help does."""
 
 
 @dataclass(frozen=True)
@@ -132,7 +136,8 @@ def unknown(name: str, known: Iterable[str], owner: str) -> str:
     """The sentence for a name that nobody knows, with the nearest one that somebody does."""
     names = sorted(known)
     nearest = difflib.get_close_matches(name, names, n=1)
-    hint = f"did you mean '{nearest[0]}'?" if nearest else f"it has: {', '.join(names)}."
+    listed = f"it has: {', '.join(names)}." if names else "it has none."
+    hint = f"did you mean '{nearest[0]}'?" if nearest else listed if len(names) <= MOST_LISTED else "see --help."
     return f"{owner} has no '{name}'; {hint}"
 
 
@@ -153,12 +158,19 @@ def _checked(field: Field, value: Any) -> Any:
 
     if field.type is Any:
         return value
+    if isinstance(value, os.PathLike):
+        value = os.fspath(value)
     parser = ArgumentParser(exit_on_error=False)
     parser.add_argument(field.flag, type=field.type, default=field.default)
     try:
         return parser.parse_object({field.name: value})[field.name]
     except ArgumentError:
-        raise ConfigError(f"{field.flag} takes {type_name(field.type)}, got {value!r}.") from None
+        shown = (
+            repr(value)
+            if isinstance(value, str | int | float | tuple | list | dict | None)
+            else f"a {type(value).__name__}"
+        )
+        raise ConfigError(f"{field.flag} takes {type_name(field.type)}, got {shown:.80}.") from None
 
 
 def _file_and_class(name: str) -> tuple[Path, str]:
@@ -182,7 +194,8 @@ def _import_file(file: Path) -> Any:
         sys.modules[name] = importlib.util.module_from_spec(found)
         try:
             found.loader.exec_module(sys.modules[name])
-        except BaseException:
+        except Exception as error:
             del sys.modules[name]
-            raise
+            reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+            raise ConfigError(f"{file} cannot be imported ({reason}); mend it and try again.") from error
     return sys.modules[name]

@@ -48,9 +48,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         sys.stderr.close()
         return 0
-    except (OSError, MemoryError) as error:
-        reason = f"{error.strerror or error}: {error.filename}" if isinstance(error, OSError) else "out of memory"
-        return _failed(f"{argv[0]} failed ({reason}).", 1)
+    except OSError as error:
+        place = f" ({error.filename})" if error.filename else ""
+        return _failed(f"{argv[0]} failed: {error.strerror or error}{place}; what was saved before is intact.", 1)
+    except (MemoryError, RuntimeError) as error:
+        if not isinstance(error, MemoryError) and "allocate" not in str(error) and "out of memory" not in str(error):
+            raise
+        return _failed(
+            f"{argv[0]} ran out of memory; take a smaller --batch-size, --width or --hidden, or --accumulate.", 1
+        )
 
 
 def _command(name: str):  # type: ignore[no-untyped-def]  # noqa: ANN202

@@ -22,6 +22,7 @@ def main(argv: Sequence[str]) -> int:
     parser = flags.parser("check-model", "Check a model of your own against the contract.", "FILE.py:CLASS [flags]")
     parser.add_argument("model", help="FILE.py:CLASS, or a name of the catalogue")
     own = fields(find_class(argv[0])) if argv and not argv[0].startswith("-") else []
+    own = [field for field in own if field.name not in {mine.name for mine in OWN}]  # the check itself names these
     flags.add(parser, "check", OWN)
     flags.add(parser, "parameters of the model", own)
     parsed = flags.parse(parser, argv)

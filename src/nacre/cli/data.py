@@ -38,7 +38,7 @@ def _draw(out: Path, asked: DataSettings) -> None:
     dataset = load(asked)
     try:
         if is_image(dataset.shape):
-            pictures.save(out, pictures.page(contact_sheet(dataset)))
+            pictures.save(out, pictures.page(contact_sheet(dataset, seed=0)))
         else:
             pictures.save(out, pictures.scatter(dataset.items))
     except OSError as error:

@@ -26,7 +26,7 @@ def main(argv: Sequence[str]) -> int:
         raise ConfigError(f"--out takes a .npz, got {out}.")
     model = using.model_of(parsed)
     dataset, rows = using.items_of(parsed, model, None)
-    size = parsed.batch_size or 256
+    size = using.batch_size(parsed)
     parts = [model.encode(using.floats(dataset, rows[part.start : part.stop])) for part in chunks(0, len(rows), size)]
     arrays = {"codes": torch.cat(parts).numpy(), "names": np.array(dataset.names)[rows]}
     if dataset.labels is not None:

@@ -3,7 +3,9 @@
 import re
 import typing
 from argparse import RawDescriptionHelpFormatter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import pairwise
+from types import MappingProxyType
 from typing import Any, NoReturn
 
 from jsonargparse import ArgumentParser, Namespace
@@ -16,10 +18,12 @@ class Parser(ArgumentParser):
     """An argument parser whose mistakes are one sentence.
 
     Attributes:
-        lists: flags whose value may be typed as 512,256 instead of [512,256].
+        lists: flags whose value may be typed as 512,256 instead of [512,256]; true where one number is a list as well.
+        typed: the words that are being parsed, for the sentence about a wrong one.
     """
 
-    lists: frozenset[str] = frozenset()
+    lists: Mapping[str, bool] = MappingProxyType({})
+    typed: tuple[str, ...] = ()
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Raise a ConfigError instead of printing usage."""
@@ -28,7 +32,9 @@ class Parser(ArgumentParser):
 
 def parser(command: str, description: str, usage: str) -> Parser:
     """A parser for one command."""
-    made = Parser(prog=f"nacre {command}", description=description, usage=f"nacre {command} {usage}", add_help=True)
+    made = Parser(
+        prog=f"nacre {command}", description=description, usage=f"nacre {command} {usage}", allow_abbrev=False
+    )
     made.formatter_class = _Help
     return made
 
@@ -37,11 +43,11 @@ def add(parser: Parser, title: str, fields: Iterable[Field]) -> None:
     """A flag for each field, under a title."""
     group = parser.add_argument_group(title)
     for field in fields:
-        parser.lists |= {field.flag} if "tuple" in str(field.type) else set()
+        if "tuple" in str(field.type):
+            parser.lists = {**parser.lists, field.flag: typing.get_origin(field.type) is tuple}
+        names = [field.flag] if len(field.name) > 1 else [f"-{field.name}", field.flag]
         options: dict[str, Any] = {"nargs": "?", "const": True} if _is_switch(field) else {}
-        group.add_argument(
-            field.flag, type=field.type, default=None, metavar=_metavar(field), help=_help(field), **options
-        )
+        group.add_argument(*names, type=field.type, default=None, metavar=_metavar(field), help=_help(field), **options)
 
 
 def given(parsed: Namespace, fields: Iterable[Field]) -> dict[str, Any]:
@@ -52,20 +58,28 @@ def given(parsed: Namespace, fields: Iterable[Field]) -> dict[str, Any]:
 
 def parse(parser: Parser, argv: Sequence[str]) -> Namespace:
     """Arguments as a namespace; what was not given is None or its own default."""
+    parser.typed = tuple(argv)
     return parser.parse_args(_plainly(argv, parser.lists))
 
 
-def _plainly(argv: Sequence[str], lists: frozenset[str]) -> list[str]:
+def _plainly(argv: Sequence[str], lists: Mapping[str, bool]) -> list[str]:
     """`--no-mirror` is `--mirror false`, and `--hidden 512,256` is `--hidden [512,256]`."""
     words: list[str] = []
     for word in argv:
+        flag, equals, value = word.partition("=")
         if word.startswith("--no-"):
             words += ["--" + word[5:], "false"]
-        elif words and words[-1] in lists and re.fullmatch(r"\d+(,\d+)+", word):
-            words.append(f"[{word}]")
+        elif flag in lists and equals:
+            words += [flag, _bracketed(value, lists[flag])]
         else:
-            words.append(word)
+            words.append(_bracketed(word, lists[words[-1]]) if words and words[-1] in lists else word)
     return words
+
+
+def _bracketed(value: str, lone: bool) -> str:
+    """Numbers with commas in brackets; a lone number too where it can only be a list."""
+    pattern = r"\d+(,\d+)*,?" if lone else r"\d+(,\d+)+"
+    return f"[{value.rstrip(',')}]" if re.fullmatch(pattern, value) else value
 
 
 def _is_switch(field: Field) -> bool:
@@ -93,15 +107,25 @@ def _plain(value: Any) -> str:
 def _sentence(message: str, parser: Parser) -> str:
     """What the parser complains of, in our words."""
     text = " ".join(message.split())
-    bad = re.search(r'Parser key "([^"]+)": .*?Got value: (.*?)(?: Problem|$)', text)
+    flags = [option for action in parser._actions for option in action.option_strings if option.startswith("--")]
+    bad = re.search(r'[Pp]arser key "([^"]+)"', text)
     if bad:
-        action = next(a for a in parser._actions if a.dest == bad[1])
-        return f"--{bad[1].replace('_', '-')} takes {type_name(getattr(action, '_typehint', action.type))}, got '{bad[2]}'."
+        flag = "--" + bad[1].replace("_", "-")
+        action = next(action for action in parser._actions if action.dest == bad[1])
+        return f"{flag} takes {type_name(getattr(action, '_typehint', action.type))}, got '{_value_of(flag, parser.typed)}'."
     stray = re.search(r"[Uu]nrecognized arguments: (\S+)", text)
+    if stray and stray[1].startswith("-"):
+        return unknown(stray[1].partition("=")[0], [flag for flag in flags if flag != "--print_shtab"], parser.prog)
     if stray:
-        flags = [option for action in parser._actions for option in action.option_strings if option.startswith("--")]
-        return unknown(stray[1].partition("=")[0], flags, parser.prog)
-    return text[0].lower() + text[1:]
+        return f"'{stray[1]}' is out of place: first comes what {parser.prog} is about, then the flags; see {parser.prog} --help."
+    return f"{text[0].lower()}{text[1:]}; see {parser.prog} --help"
+
+
+def _value_of(flag: str, typed: Sequence[str]) -> str:
+    for word, after in pairwise([*typed, ""]):
+        if word.partition("=")[0] == flag:
+            return word.partition("=")[2] or after
+    return ""
 
 
 class _Help(RawDescriptionHelpFormatter, Parser().formatter_class):  # type: ignore[misc]

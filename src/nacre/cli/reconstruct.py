@@ -21,13 +21,13 @@ OWN = [
 def main(argv: Sequence[str]) -> int:
     """Reconstruct images."""
     parser = using.parser("reconstruct", "Send items through an autoencoder and back.", OWN)
-    parsed = flags.parse(parser, ["--n" if word == "-n" else word for word in argv])
+    parsed = flags.parse(parser, argv)
     if parsed.n is not None and parsed.n < 1:
         raise ConfigError(f"-n must be 1 or more, got {parsed.n}.")
     model = using.model_of(parsed)
     dataset, rows = using.items_of(parsed, model, "validation")
     items = using.floats(dataset, rows[: parsed.n or 32])
-    back = model.reconstruct(items, batch_size=parsed.batch_size or 256)
+    back = model.reconstruct(items, batch_size=using.batch_size(parsed))
     error = (back.double() - items.double()).square().mean().item()
     out = Path(parsed.out or "reconstructions.png")
     using.write_items(

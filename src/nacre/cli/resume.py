@@ -1,18 +1,20 @@
 """`nacre resume`."""
 
 from collections.abc import Sequence
+from itertools import pairwise
+from pathlib import Path
 
 from nacre.cli import flags
 from nacre.cli.train import report
 from nacre.data import DataSettings
 from nacre.engine.settings import Training
 from nacre.run import config as configuration
-from nacre.run import resume, trusted
+from nacre.run import resume
 from nacre.spec import Field, fields, find_class
 
 OWN = [
     Field("model", str | None, None, "FILE.py:CLASS again, for a model of your own"),
-    Field("accept_numerics", bool, False, "go on though threads, torch or processor differ; no longer bit-identical"),
+    Field("accept_changes", bool, False, "go on though numerics or your model's file differ; no longer bit-identical"),
 ]
 
 
@@ -32,7 +34,8 @@ def _parameters(argv: Sequence[str]) -> list[Field]:
     """The flags of the run's own model, so that a changed one is refused by name."""
     if not argv or argv[0].startswith("-"):
         return []
-    model = argv[argv.index("--model") + 1] if "--model" in argv[:-1] else None
-    from pathlib import Path
-
-    return fields(find_class(trusted(configuration.read(Path(argv[0]))["model"], model)))
+    typed = [
+        word.partition("=")[2] or after for word, after in pairwise([*argv, ""]) if word.partition("=")[0] == "--model"
+    ]
+    own = configuration.recorded(Path(argv[0]))["model"]
+    return fields(find_class(configuration.trusted(own, typed[-1] if typed else None)))

@@ -1,5 +1,6 @@
 """`nacre train`."""
 
+import shlex
 from collections.abc import Sequence
 
 from nacre.cli import flags
@@ -7,6 +8,7 @@ from nacre.data import DataSettings
 from nacre.engine.settings import Training
 from nacre.models import CATALOGUE
 from nacre.run import Run, train
+from nacre.run import config as configuration
 from nacre.spec import Field, fields, find_class, summary
 
 PLACES = [
@@ -20,6 +22,7 @@ PLACES = [
 def main(argv: Sequence[str]) -> int:
     """Train a model."""
     model = argv[0] if argv and not argv[0].startswith("-") else None
+    configuration.check_names(model)
     own = fields(find_class(model)) if model else []
     parser = flags.parser("train", _description(model), "[MODEL] [--data SOURCE] [flags]")
     if model:
@@ -33,13 +36,14 @@ def main(argv: Sequence[str]) -> int:
 
 def report(run: Run, model: str | None) -> int:
     """Say how a run ended and what to do next; returns the exit code."""
-    own = f" --model {model}" if model and model not in CATALOGUE else ""
+    own = f" --model {shlex.quote(model)}" if model and model not in CATALOGUE else ""
+    place = shlex.quote(str(run.path))
     if run.interrupted:
-        print(f"stopped and saved at step {run.done:,} of {run.steps:,}; go on with: nacre resume {run.path}{own}")
+        print(f"stopped and saved at step {run.done:,} of {run.steps:,}; go on with: nacre resume {place}{own}")
         return 128 + run.interrupted
     if run.score:
         print(run.score)
-    print(f"done: {run.done:,} steps in {run.path}; next: nacre sample {run.path}{own}")
+    print(f"done: {run.done:,} steps in {run.path}; next: nacre sample {place}{own}")
     return 0
 
 

@@ -13,7 +13,7 @@ from nacre import images
 from nacre.cli import flags
 from nacre.data import DataSet, DataSettings
 from nacre.data import load as load_data
-from nacre.engine import pictures
+from nacre.engine import pictures, sampling
 from nacre.errors import ConfigError, RunError, ShapeError
 from nacre.networks import is_image
 from nacre.pretrained import Pretrained, load
@@ -42,6 +42,11 @@ def parser(command: str, description: str, own: Sequence[Field]) -> flags.Parser
 def model_of(parsed: Any) -> Pretrained:
     """The model that a command names."""
     return load(parsed.run, model=parsed.model, checkpoint=parsed.checkpoint, device=parsed.device or "auto")
+
+
+def batch_size(parsed: Any) -> int:
+    """Items in one forward pass."""
+    return sampling.CHUNK if parsed.batch_size is None else int(parsed.batch_size)
 
 
 def items_of(parsed: Any, model: Pretrained, split: str | None) -> tuple[DataSet, np.ndarray]:

@@ -13,6 +13,9 @@ from nacre.data.decode import Header, Picture, UnreadableError, read_header, rea
 from nacre.data.layout import arrange, is_junk, matters
 from nacre.errors import DataError
 
+RUN_FILES = {"config.yaml", "log.jsonl"}
+"""What tells a run of nacre from other folders."""
+
 LARGEST_TEXT = 1 << 28  # bytes
 
 
@@ -57,11 +60,15 @@ def scan(root: Path) -> Scan:
         DataError: the folder cannot be listed.
     """
     found: list[tuple[str, int, int]] = []
-    linked = 0
+    linked = runs = 0
     waiting = [""]
     while waiting:
         folder = waiting.pop()
-        for entry in _entries(root / folder):
+        entries = _entries(root / folder)
+        if folder and {entry.name for entry in entries} >= RUN_FILES:  # what a model drew is no data
+            runs += 1
+            continue
+        for entry in entries:
             if matters(entry.name) and entry.is_file():
                 status = entry.stat()
                 found.append((folder + entry.name, status.st_size, status.st_mtime_ns))
@@ -70,7 +77,8 @@ def scan(root: Path) -> Scan:
             elif entry.is_dir():
                 linked += 1
     found.sort()
-    notes = (f"{linked} linked folders were not followed.",) if linked else ()
+    counted = {"linked folders were not followed": linked, "runs of nacre inside were left out": runs}
+    notes = tuple(f"{count} {what}." for what, count in counted.items() if count)
     return Scan(tuple([path for path, _, _ in found]), _stamp(found), notes)
 
 

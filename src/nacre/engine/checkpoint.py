@@ -1,6 +1,7 @@
 """Checkpoints: whole or absent, checksummed, tensors and plain containers only."""
 
 import json
+import pickle
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,6 +13,12 @@ from nacre import files
 from nacre.errors import CheckpointError
 
 FORMAT = 1
+
+
+class NewerVersion(CheckpointError):
+    """A checkpoint that only a newer nacre can read."""
+
+
 STATE, MANIFEST = "state.pt", "manifest.json"
 
 
@@ -27,7 +34,8 @@ def save(folder: Path, step: int, state: dict[str, Any]) -> Path:
     try:
         shutil.rmtree(path, ignore_errors=True)
         with files.whole_folder(path) as aside:
-            torch.save(state, aside / STATE)
+            with (aside / STATE).open("wb") as file:
+                torch.save(state, file)
             manifest = {"format": FORMAT, "step": step, "sha256": {STATE: files.sha256(aside / STATE)}}
             (aside / MANIFEST).write_text(json.dumps(manifest), encoding="utf-8")
     except (OSError, RuntimeError) as error:  # torch reports a failed write as a RuntimeError
@@ -48,18 +56,32 @@ def load(folder: Path, step: int, device: torch.device | str = "cpu") -> dict[st
     damage = _damage(path)
     if damage:
         raise CheckpointError(f"checkpoint {path} {damage}.")
-    state: dict[str, Any] = torch.load(path / STATE, map_location=device, weights_only=True)
+    try:
+        state: dict[str, Any] = torch.load(path / STATE, map_location=device, weights_only=True)
+        missing = {"step", "model", "average", "optimizers", "ledger", "best"} - set(state)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, TypeError, ValueError) as error:
+        raise CheckpointError(f"checkpoint {path} cannot be read ({' '.join(str(error).split())[:100]}).") from None
+    if missing:
+        raise CheckpointError(f"checkpoint {path} is incomplete: it lacks {', '.join(sorted(missing))}.")
     return state
 
 
 def load_latest(folder: Path, device: torch.device | str = "cpu") -> tuple[dict[str, Any] | None, list[str]]:
-    """The newest whole checkpoint, and a sentence for each newer one that had to be passed over."""
+    """The newest whole checkpoint (None if there is none at all), and a sentence for each that was passed over.
+
+    Raises:
+        CheckpointError: there are checkpoints but none is whole, or one is from a newer version.
+    """
     notes: list[str] = []
     for step in reversed(steps(folder)):
         try:
             return load(folder, step, device), notes
+        except NewerVersion:
+            raise
         except CheckpointError as error:
             notes.append(f"{error} Going on from the one before.")
+    if notes:
+        raise CheckpointError(f"no checkpoint in {folder} is whole; remove them all to start over from step 0.")
     return None, notes
 
 
@@ -78,16 +100,34 @@ def prune(folder: Path, keep: int, best: int | None, ahead_of: int) -> None:
             shutil.rmtree(folder / f"step-{step:08d}", ignore_errors=True)
 
 
+def differences(a: Any, b: Any, path: str = "") -> list[str]:
+    """Where two states are not bit-identical, as paths into their nested containers."""
+    if isinstance(a, dict) and isinstance(b, dict):
+        keys = sorted({*a, *b}, key=str)
+        return [found for key in keys for found in differences(a.get(key, ...), b.get(key, ...), f"{path}/{key}")]
+    if isinstance(a, list) and isinstance(b, list) and len(a) == len(b):
+        pairs = enumerate(zip(a, b, strict=True))
+        return [found for index, (x, y) in pairs for found in differences(x, y, f"{path}/{index}")]
+    return [] if same(a, b) else [path]
+
+
+def same(a: Any, b: Any) -> bool:
+    """Bit-identical."""
+    return torch.equal(a, b) if isinstance(a, torch.Tensor) and isinstance(b, torch.Tensor) else bool(a == b)
+
+
 def _damage(path: Path) -> str | None:
     """What is wrong with a checkpoint, as the end of a sentence; None if nothing is."""
     try:
         manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
         if manifest["format"] > FORMAT:
-            return f"has format {manifest['format']} and this version of nacre reads up to {FORMAT}; upgrade nacre"
+            raise NewerVersion(
+                f"checkpoint {path} has format {manifest['format']} and this nacre reads up to {FORMAT}; upgrade nacre."
+            )
         if manifest["sha256"][STATE] != files.sha256(path / STATE):
             return "is damaged (its checksum does not match)"
     except FileNotFoundError:
         return "is missing" if not path.exists() else "is damaged (a file is missing)"
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         return f"is damaged ({type(error).__name__} in its manifest)"
     return None

@@ -28,7 +28,7 @@ tags:
 
 {summary}
 
-Trained with [nacre](https://pypi.org/project/nacre/) {version} on items of shape {shape}. It can: {verbs}.
+Trained with nacre {version} on items of shape {shape}. It can: {verbs}.
 
 ```python
 import nacre
@@ -97,7 +97,7 @@ def read(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """
     missing = [name for name in (CONFIG, WEIGHTS) if not (folder / name).is_file()]
     if missing:
-        raise CheckpointError(f"{folder} is no model folder: {' and '.join(missing)} is missing.")
+        raise CheckpointError(f"{folder} is no model folder, for it lacks {' and '.join(missing)}.")
     try:
         config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
         if config["format"] > FORMAT:
@@ -105,8 +105,12 @@ def read(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
                 f"{folder} has format {config['format']} (nacre {config.get('nacre')}) and this version reads up to "
                 f"{FORMAT}; upgrade nacre."
             )
+        kinds = {"model": str, "parameters": dict, "shape": list, "facts": dict}
+        wrong = [key for key, kind in kinds.items() if not isinstance(config.get(key), kind)]
+        if wrong:
+            raise ValueError(f"{', '.join(wrong)} in {CONFIG} is missing or of the wrong type")
         weights = load_file(folder / WEIGHTS)
-    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, SafetensorError) as error:
         raise CheckpointError(f"the model folder {folder} is damaged ({error}); save the model again.") from None
     return config, weights
 

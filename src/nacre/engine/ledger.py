@@ -67,8 +67,8 @@ class Ledger:
             for name, value in zip(self.names[objective], row, strict=True):
                 if not math.isfinite(value):
                     raise TrainingError(
-                        f"'{name}' of objective '{objective}' became {value} at step {step}; the last good checkpoint is "
-                        "kept. Try a lower --lr, --clip 1, or --warmup 500."
+                        f"'{name}' of objective '{objective}' became {value} at step {step}; checkpoints written "
+                        "before are kept. Try a lower --lr, --clip 1, or --warmup 500."
                     )
                 key = f"{objective}/{name}"
                 self.totals[key] = self.totals.get(key, 0.0) + value

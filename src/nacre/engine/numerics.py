@@ -31,11 +31,12 @@ def device_for(name: str) -> torch.device:
     if name == "auto":
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
     try:
-        return torch.empty(0, device=name).device
+        if torch.device(name).type in ("cpu", "cuda", "mps", "xpu"):
+            return torch.zeros(1, device=name).device
+        reason = "nacre runs on cpu, cuda, mps and xpu"
     except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise ConfigError(
-            f"--device {name} cannot be used here ({str(error).splitlines()[0]}); try --device auto."
-        ) from None
+        reason = str(error).splitlines()[0][:80]
+    raise ConfigError(f"--device {name} cannot be used here ({reason}); try --device auto.")
 
 
 def describe(training: Training, device: torch.device) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from nacre.engine.log import Log
 from nacre.engine.settings import Training
 from nacre.engine.update import Update
 from nacre.engine.validate import Score, validate
-from nacre.errors import TrainingError
+from nacre.errors import CheckpointError, TrainingError
 from nacre.protocols import Logs
 
 
@@ -119,8 +119,8 @@ class Record:
         for update in self.updates:
             if not all(bool(parameter.isfinite().all()) for parameter in update.parameters):
                 raise TrainingError(
-                    f"a weight of objective '{update.objective.name}' is no longer a number by step {done - 1}; the last "
-                    "good checkpoint is kept. Try a lower --lr, --clip 1, or --warmup 500."
+                    f"a weight of objective '{update.objective.name}' is no longer a number by step {done - 1}; "
+                    "checkpoints written before are kept. Try a lower --lr, --clip 1, or --warmup 500."
                 )
 
     def finish(self, done: int, *, complete: bool) -> None:
@@ -128,6 +128,8 @@ class Record:
         self.bar.close()
         if self.saved != done or done == 0:
             self.checkpoint(done, judge=complete)
+        else:  # a kill may have come between that checkpoint and the folder
+            self.share(self.average.model, self.facts(done))
         if complete:
             for name, page in pictures.pages(self.average.model, self.examples(), self.training.seed):
                 pictures.save(self.path / f"{name}.png", page)
@@ -157,10 +159,16 @@ class Record:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take up a run where a checkpoint left it."""
-        self.model.load_state_dict(state["model"])
-        if self.average.decay:
-            self.average.model.load_state_dict(state["average"])
-        for update in self.updates:
-            update.optimizer.load_state_dict(state["optimizers"][update.objective.name])
-        self.ledger.load_state_dict(state["ledger"])
-        self.best = (int(state["best"][0]), float(state["best"][1])) if state["best"] else None
+        try:
+            self.model.load_state_dict(state["model"])
+            if self.average.decay:
+                self.average.model.load_state_dict(state["average"])
+            for update in self.updates:
+                update.optimizer.load_state_dict(state["optimizers"][update.objective.name])
+            self.ledger.load_state_dict(state["ledger"])
+            self.best = (int(state["best"][0]), float(state["best"][1])) if state["best"] else None
+        except (KeyError, RuntimeError, TypeError, ValueError) as error:
+            reason = " ".join(str(error).split())[:200]
+            raise CheckpointError(
+                f"the checkpoint of step {state['step']} does not fit the model ({reason})."
+            ) from None

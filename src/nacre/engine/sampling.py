@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from nacre import seeds
+from nacre.errors import ConfigError
 from nacre.protocols import device_of, dtype_of, require
 
 CHUNK = 256
@@ -35,6 +36,8 @@ def sample(model: nn.Module, count: int, *, seed: int = 0, first: int = 0, chunk
         CapabilityError: the model does not sample.
     """
     prior = require(model, "sample").prior
+    if not 0 <= seed <= seeds.LARGEST_SEED:
+        raise ConfigError(f"a seed must be from 0 to {seeds.LARGEST_SEED}, got {seed}.")
     device, dtype = device_of(model), dtype_of(model)
 
     def part(rows: range) -> Tensor:
@@ -73,4 +76,6 @@ def log_likelihood(model: nn.Module, items: Tensor, *, seed: int = 0, chunk: int
 
 def chunks(start: int, stop: int, size: int) -> list[range]:
     """[start, stop) in consecutive ranges of at most `size`; one empty range for nothing."""
+    if size < 1:
+        raise ConfigError(f"the batch size must be 1 or more, got {size}.")
     return [range(at, min(at + size, stop)) for at in range(start, stop, size)] or [range(start, start)]

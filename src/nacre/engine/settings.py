@@ -1,5 +1,6 @@
 """How to train, whatever the model."""
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -71,8 +72,8 @@ class Training:
             "keep",
         ):
             value = getattr(self, name)
-            if value is not None and not value > 0:
-                raise ConfigError(f"{flag(name)} must be greater than 0, got {value}.")
+            if value is not None and not 0 < value < math.inf:
+                raise ConfigError(f"{flag(name)} must be greater than 0 and finite, got {value}.")
         for name in ("warmup", "sample_every"):
             if getattr(self, name) < 0:
                 raise ConfigError(f"{flag(name)} must be 0 or greater, got {getattr(self, name)}.")

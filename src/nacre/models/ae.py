@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.optim import Adam
 
 from nacre import losses, networks
+from nacre.errors import at_least
 from nacre.networks import Kind, Shape
 from nacre.protocols import Batch, Logs, Objective, Step
 
@@ -36,6 +37,7 @@ class AE(nn.Module):
         width: int = 32,
     ) -> None:
         super().__init__()
+        at_least(1, latent_dim=latent_dim, hidden=hidden, width=width)
         self.shape, self.latent_dim = shape, latent_dim
         self.loss = ("bce" if networks.is_image(shape) else "mse") if loss == "auto" else loss
         kind = networks.kind_for(shape, network, smallest=32)

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.optim import Adam
 
 from nacre import losses, networks
+from nacre.errors import at_least
 from nacre.networks import Kind, Shape
 from nacre.protocols import Batch, Logs, Objective, Step
 from nacre.seeds import normal
@@ -44,6 +45,8 @@ class GAN(nn.Module):
         width: int = 32,
     ) -> None:
         super().__init__()
+        at_least(1, latent_dim=latent_dim, hidden=hidden, width=width)
+        at_least(0, r1=r1)
         self.shape, self.latent_dim, self.loss, self.r1 = shape, latent_dim, loss, r1
         kind = networks.kind_for(shape, network)
         leaky = partial(nn.LeakyReLU, 0.2)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.optim import Adam
 
 from nacre import images, losses, networks
-from nacre.errors import ConfigError
+from nacre.errors import ConfigError, at_least
 from nacre.networks import Kind, Shape
 from nacre.protocols import Batch, Logs, Objective, Step
 from nacre.seeds import Draw, normal, uniform
@@ -86,6 +86,8 @@ class VAE(nn.Module):
         width: int = 32,
     ) -> None:
         super().__init__()
+        at_least(1, latent_dim=latent_dim, hidden=hidden, width=width)
+        at_least(0, beta=beta)
         self.shape, self.latent_dim, self.beta = shape, latent_dim, beta
         self.likelihood = _likelihood(shape, likelihood)
         kind = networks.kind_for(shape, network, smallest=32)

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.optim import Adam
 
 from nacre import losses, networks
+from nacre.errors import at_least
 from nacre.networks import Kind, Shape
 from nacre.protocols import ALWAYS, Batch, Logs, Objective, Step
 from nacre.seeds import normal, uniform
@@ -43,6 +44,9 @@ class WGANGP(nn.Module):
         width: int = 64,
     ) -> None:
         super().__init__()
+        at_least(1, latent_dim=latent_dim, hidden=hidden, width=width)
+        at_least(1, n_critic=n_critic)
+        at_least(0, gp_weight=gp_weight)
         self.shape, self.latent_dim, self.n_critic, self.gp_weight = shape, latent_dim, n_critic, gp_weight
         kind = networks.kind_for(shape, network)
         self.generator = networks.decoder(latent_dim, shape, kind=kind, hidden=hidden, width=width)

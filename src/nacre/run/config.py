@@ -1,6 +1,7 @@
 """A run's configuration: what was asked for and everything needed to repeat it, as YAML."""
 
 import dataclasses
+import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,12 +13,16 @@ from nacre import __version__, files
 from nacre.data.settings import DataSettings
 from nacre.engine.settings import Training
 from nacre.errors import CheckpointError, ConfigError
+from nacre.models import CATALOGUE
 from nacre.spec import Field, Spec, coerce, fields, find_class, spec, unknown
 
 FORMAT = 1
 NAME = "config.yaml"
-RECORDED = ("format", "nacre", "shape", "fingerprint", "numerics", "source")
+RECORDED = ("format", "nacre", "shape", "fingerprint", "numerics", "source", "init_from")
 """What a run adds to what was asked for."""
+
+PLACES = frozenset({"out", "overwrite", "init_from", "config", "model", "json", "accept_changes"})
+"""Flags of commands, which no parameter of a model may be called."""
 
 SECTIONS = ("model", "parameters", "data", "training")
 
@@ -48,11 +53,8 @@ def request(model: str | None, flags: Mapping[str, Any], config: Mapping[str, An
         ConfigError: a name that no section knows (the nearest is offered), or a value of the wrong type or range.
     """
     base = _sections(config or {})
-    if model and base["model"] and base["parameters"] and model != base["model"]:
-        raise ConfigError(
-            f"the configuration is of model '{base['model']}' and '{model}' was asked for; drop one of them."
-        )
-    model = model or base["model"]
+    model = _agreed(model, base["model"])
+    check_names(model)
     known = {"data": fields(DataSettings), "training": fields(Training), "parameters": parameters_of(model)}
     given = sort(flags, known, model)
     merged = {section: {**base[section], **given[section]} for section in known}
@@ -61,6 +63,42 @@ def request(model: str | None, flags: Mapping[str, Any], config: Mapping[str, An
             merged["training"][other] = None
     checked = {section: coerce(known[section], merged[section], _owner(section, model)) for section in known}
     return Request(model, checked["parameters"], DataSettings(**checked["data"]), Training(**checked["training"]))
+
+
+def trusted(name: str, given: str | None) -> str:
+    """The model that a file names, if running its code is what the user asked for.
+
+    Raises:
+        ConfigError: it is the user's own, and nothing read from a file is run.
+    """
+    if name in CATALOGUE:
+        return name
+    if given is None or given in CATALOGUE:
+        raise ConfigError(
+            f"this is of a model of your own, whose code runs only when you name it: --model {name}."
+        )
+    return given
+
+
+def _agreed(asked: str | None, configured: str | None) -> str | None:
+    """The model that flags and configuration both mean."""
+    if configured is None or asked == configured:
+        return asked
+    if asked is None or (asked not in CATALOGUE and configured not in CATALOGUE):
+        return trusted(configured, asked)
+    raise ConfigError(f"the configuration is of model '{configured}' and '{asked}' was asked for; drop one of them.")
+
+
+def check_names(model: str | None) -> None:
+    """Refuse a model whose parameters cannot be flags."""
+    others = {field.name for target in (DataSettings, Training) for field in fields(target)} | PLACES
+    own = parameters_of(model)
+    taken = [field.name for field in own if field.name in others]
+    if taken:
+        raise ConfigError(f"the parameters {', '.join(taken)} of {model} are flags of nacre's already; rename them.")
+    bare = [field.name for field in own if field.default is inspect.Parameter.empty]
+    if bare:
+        raise ConfigError(f"the parameters {', '.join(bare)} of {model} need a default each.")
 
 
 def parameters_of(model: str | None) -> list[Field]:
@@ -100,6 +138,31 @@ def write(run: Path, config: Mapping[str, Any]) -> None:
     files.write_text(run / NAME, yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True))
 
 
+def recorded(run: Path) -> dict[str, Any]:
+    """The configuration of a run, with all that a run records.
+
+    Raises:
+        ConfigError: there is no run.
+        CheckpointError: its configuration is damaged, or from a newer version.
+    """
+    config = read(run)
+    kinds = {
+        "model": str,
+        "format": int,
+        "shape": list,
+        "fingerprint": str,
+        "numerics": dict,
+        "training": dict,
+        "data": dict,
+    }
+    wrong = [key for key, kind in kinds.items() if not isinstance(config.get(key), kind)]
+    if wrong:
+        raise CheckpointError(
+            f"{run / NAME} is damaged or not of a run: {', '.join(wrong)} is missing or of the wrong type."
+        )
+    return config
+
+
 def read(path: Path) -> dict[str, Any]:
     """A configuration from a YAML file or a run.
 
@@ -112,13 +175,15 @@ def read(path: Path) -> dict[str, Any]:
         config = yaml.safe_load(file.read_text(encoding="utf-8"))
     except OSError:
         raise ConfigError(f"there is no run or configuration at {path} (looked for {file}).") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
         raise ConfigError(f"{file} is not valid YAML ({' '.join(str(error).split())[:120]}).") from None
     if not isinstance(config, dict):
         raise ConfigError(f"{file} should hold the sections {', '.join(SECTIONS)}, got {type(config).__name__}.")
     for key in config:
         if key not in SECTIONS + RECORDED:
             raise ConfigError(unknown(str(key), SECTIONS, str(file)))
+    if not isinstance(config.get("model"), str | None) or not isinstance(config.get("format", FORMAT), int):
+        raise ConfigError(f"{file}: 'model' should be a name and 'format' a number, got {config.get('model')!r:.60}.")
     if config.get("format", FORMAT) > FORMAT:
         raise CheckpointError(
             f"{path} was made by nacre {config.get('nacre')} (format {config['format']}) and this version reads up to "

@@ -9,7 +9,7 @@ import signal
 import statistics
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +28,8 @@ from nacre.engine.record import Record
 from nacre.engine.settings import Training
 from nacre.engine.update import Update, lengths
 from nacre.engine.validate import Score
+from nacre.errors import ConfigError
+from nacre.run.place import stem
 from nacre.spec import Spec
 
 logger = logging.getLogger("nacre")
@@ -91,24 +93,39 @@ def resolve(training: Training, chosen: Spec, dataset: DataSet) -> Training:
     return dataclasses.replace(training, steps=steps, epochs=None, batch_size=batch_size)
 
 
-def go(path: Path, session: Session, save_first: bool = False) -> Run:
-    """Train until all steps are done or a signal comes; the run can be resumed from wherever that is."""
+def go(
+    path: Path,
+    session: Session,
+    pace: float,
+    *,
+    save_first: bool = False,
+    settle: Callable[[], None] = lambda: None,
+) -> Run:
+    """Train until all steps are done or a signal comes; the run can be resumed from wherever that is.
+
+    Args:
+        path: the run, locked.
+        session: what to train.
+        pace: seconds a step, for the forecast.
+        save_first: write a checkpoint of step 0, for weights that the configuration would not bring back.
+        settle: called when the last checkpoint has been taken up and nothing stands in the way any more.
+    """
     training, model = session.training, session.model
     steps = training.steps or 0
     with torch.random.fork_rng(devices=[]), numerics.applied(session.stream.device), _signals() as caught:
-        backend = COMPILE_BACKEND if training.compile == "on" else None
-        updates = [Update(model, objective, training, backend) for objective in model.objectives()]  # type: ignore[operator]
+        updates = updates_of(session, model, COMPILE_BACKEND if training.compile == "on" else None)
         average = Average(model, training.ema)
         state, notes = checkpoint.load_latest(path / "checkpoints", session.stream.device)
         for note in notes:
             logger.warning(note)
         start = int(state["step"]) if state else 0
         record = _record(path, session, updates, average, start)
-        if state:
-            record.load_state_dict(state)
-        _announce(path, session, updates, start)
         try:
-            if save_first:  # weights from elsewhere would not come back from the configuration alone
+            if state:
+                record.load_state_dict(state)
+            settle()
+            _announce(path, session, updates, start, pace)
+            if save_first:
                 record.checkpoint(0)
             done = loop.train(
                 updates, average, session.stream, record, start=start, steps=steps, stop=lambda: bool(caught)
@@ -118,11 +135,40 @@ def go(path: Path, session: Session, save_first: bool = False) -> Run:
     return Run(path, done, steps, record.score, caught[0] if caught and done < steps else None)
 
 
+def updates_of(session: Session, model: nn.Module, backend: str | None = None) -> list[Update]:
+    """A model's table in motion.
+
+    Raises:
+        ConfigError: the table is empty, or a row cannot be played.
+    """
+    table = list(model.objectives())  # type: ignore[operator]
+    if not table:
+        raise ConfigError(f"{session.spec.name} has no objectives; `objectives()` should list at least one.")
+    return [Update(model, objective, session.training, backend) for objective in table]
+
+
+def trial(session: Session) -> float:
+    """Play a few steps on a copy of the model, for a second at most; returns seconds a step."""
+    model = copy.deepcopy(session.model)
+    updates = updates_of(session, model)
+    durations: list[float] = []
+    with torch.random.fork_rng(devices=[]), numerics.applied(session.stream.device):
+        while len(durations) < 20 and sum(durations) < 1:
+            begun = time.perf_counter()
+            step = len(durations)
+            batch = session.stream.batch(step)
+            for update in updates:
+                if step in update.objective.when:
+                    update(step, batch)
+            durations.append(time.perf_counter() - begun)
+    return statistics.mean(durations[len(durations) > 1 :])
+
+
 def _record(path: Path, session: Session, updates: list[Update], average: Average, start: int) -> Record:
     chosen, shape = session.spec, session.data.shape
 
     def share(model: nn.Module, facts: Mapping[str, Any]) -> None:
-        facts = {**facts, "data": session.data.source}
+        facts = {**facts, "data": stem(session.data.source)}  # a model may be shared, the path to one's photos not
         parameters = chosen.complete()
         folder.write(path / "model", model, name=chosen.name, parameters=parameters, shape=shape, facts=facts)
 
@@ -131,7 +177,7 @@ def _record(path: Path, session: Session, updates: list[Update], average: Averag
     return Record(path, session.model, average, updates, session.training, items, held_out, share, resumed=start)
 
 
-def _announce(path: Path, session: Session, updates: list[Update], start: int) -> None:
+def _announce(path: Path, session: Session, updates: list[Update], start: int, pace: float) -> None:
     training, dataset = session.training, session.data
     steps, batch = training.steps or 0, training.batch_size or 0
     parameters = sum(p.numel() for p in session.model.parameters())
@@ -143,32 +189,14 @@ def _announce(path: Path, session: Session, updates: list[Update], start: int) -
         logger.info(note)
     turns = ", ".join(f"{name} {count:,}" for name, count in lengths(updates, steps).items())
     logger.info(f"{steps:,} steps of {batch} ({steps * batch / 1000:,.0f} kimg; updates: {turns}) into {path}")
-    left = steps - start
-    logger.info(
-        f"{'resuming at step ' + format(start, ',') + '; ' if start else ''}about {_forecast(session, left)} to go"
-    )
+    resuming = f"resuming at step {start:,}; " if start else ""
+    logger.info(f"{resuming}about {_span(pace * (steps - start))} to go")
 
 
-def _forecast(session: Session, steps: int) -> str:
-    """How long `steps` steps may take: the mean of a few on a copy of the model, those of one second at most."""
-    model = copy.deepcopy(session.model)
-    updates = [Update(model, objective, session.training) for objective in model.objectives()]  # type: ignore[operator]
-    durations: list[float] = []
-    while len(durations) < 20 and sum(durations) < 1:
-        begun = time.perf_counter()
-        batch = session.stream.batch(len(durations))
-        for update in updates:
-            if len(durations) in update.objective.when:
-                update(len(durations), batch)
-        durations.append(time.perf_counter() - begun)
-    seconds = statistics.mean(durations[len(durations) > 1 :]) * steps
-    return (
-        f"{seconds:.0f} s"
-        if seconds < 120
-        else f"{seconds / 60:.0f} min"
-        if seconds < 7200
-        else f"{seconds / 3600:.1f} h"
-    )
+def _span(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
 def stream_of(dataset: DataSet, training: Training, device: torch.device) -> Stream:

@@ -3,7 +3,6 @@
 import dataclasses
 import logging
 import os
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,12 +15,12 @@ from nacre.data import DataSet
 from nacre.engine import checkpoint, folder, numerics
 from nacre.engine.lock import locked
 from nacre.engine.settings import FREE_TO_CHANGE, Training, flag
-from nacre.errors import ConfigError, DataError, RunError
-from nacre.models import CATALOGUE
+from nacre.errors import CheckpointError, ConfigError, DataError
 from nacre.networks import is_image
 from nacre.run import config as configuration
-from nacre.run.config import Request
-from nacre.run.session import Run, Session, build, go, resolve, stream_of
+from nacre.run.config import Request, trusted
+from nacre.run.place import new_run
+from nacre.run.session import Run, Session, build, go, resolve, stream_of, trial
 from nacre.spec import Spec, coerce, fields
 
 logger = logging.getLogger("nacre")
@@ -61,64 +60,63 @@ def train(
     if init_from is not None:
         _take_weights(module, Path(init_from))
     stream = stream_of(dataset, training, device)
-    recorded = {"shape": list(dataset.shape), "fingerprint": dataset.fingerprint, "source": chosen.source}
+    session = Session(chosen, dataset, training, module, stream)
+    pace = trial(session)  # before anything is written: a model that cannot train must not cost an older run
     written = configuration.record(
-        chosen, asked.data, training, **recorded, numerics=numerics.describe(training, device)
+        chosen,
+        dataclasses.replace(asked.data, data=dataset.source),
+        training,
+        shape=list(dataset.shape),
+        fingerprint=dataset.fingerprint,
+        source=chosen.source,
+        init_from=None if init_from is None else os.fspath(init_from),
+        numerics=numerics.describe(training, device),
     )
-    path = _new_run(Path(out) if out else None, chosen, dataset, overwrite)
+    path = new_run(Path(out) if out else None, chosen.name, dataset.source, overwrite)
     with locked(path):
         configuration.write(path, written)
-        return go(path, Session(chosen, dataset, training, module, stream), save_first=init_from is not None)
+        return go(path, session, pace, save_first=init_from is not None)
 
 
 def resume(
-    path: str | os.PathLike[str], *, model: str | None = None, accept_numerics: bool = False, **flags: Any
+    path: str | os.PathLike[str], *, model: str | None = None, accept_changes: bool = False, **flags: Any
 ) -> Run:
     """Go on with a run from its last checkpoint, or from step 0 if it has none.
 
     Args:
         path: the run.
         model: "FILE.py:CLASS" again, for a model of your own.
-        accept_numerics: go on though threads, torch or processor differ: the result is then no longer bit-identical.
-        **flags: `steps` (to go further) and what is written when; any other setting must be what it was.
+        accept_changes: go on though threads, torch, processor or the file of your model differ: the result is then no
+            longer bit-identical.
+        **flags: `steps` (to go further), what is written when, `data` if the data have moved; any other setting must be
+            what it was.
 
     Raises:
         ConfigError: a hyper-parameter was changed, or the numerics differ; each is named.
+        CheckpointError: there are checkpoints and none can be used.
         RunError: the run is in use, or cannot be read.
     """
     path = Path(path)
-    written = configuration.read(path)
+    written = configuration.recorded(path)
     with locked(path):
         asked = _unchanged(written, flags, trusted(written["model"], model))
         dataset = data.load(asked.data, progress=True)
         if dataset.fingerprint != written["fingerprint"]:
             raise DataError(
-                f"the data at {asked.data.data} are no longer what {path} was trained on; restore them, or start a new "
-                f"run with --init-from {path}."
+                f"the data at {asked.data.data} are not what {path} was trained on; restore them, or start a new run with "
+                f"--init-from {path}."
             )
         chosen = asked.spec(written["model"])
         training = resolve(asked.training, chosen, dataset)
-        reached = checkpoint.steps(path / "checkpoints")
-        if reached and (training.steps or 0) < reached[-1]:
-            raise ConfigError(f"{path} has done {reached[-1]} steps already, got --steps {training.steps}; give more.")
+        _check_steps(path, training, written)
         device = numerics.device_for(training.device)
-        _same_numerics(written["numerics"], training, device, accept_numerics)
+        _check_changes(written, chosen, training, device, accept_changes)
         module = build(chosen, dataset.shape, training.seed, device)
-        configuration.write(path, {**written, "training": configuration.plain(training)})
-        return go(path, Session(chosen, dataset, training, module, stream_of(dataset, training, device)))
-
-
-def trusted(name: str, given: str | None) -> str:
-    """The model that a file names, if running its code is what the user asked for.
-
-    Raises:
-        ConfigError: it is the user's own, and nothing read from a file is run.
-    """
-    if name in CATALOGUE:
-        return name
-    if given is None:
-        raise ConfigError(f"this was trained with a model of your own; say so again: --model {name}")
-    return given
+        session = Session(chosen, dataset, training, module, stream_of(dataset, training, device))
+        pace = trial(session)
+        moved = dataclasses.replace(asked.data, data=dataset.source)
+        settled = {"data": configuration.plain(moved), "training": configuration.plain(training)}
+        return go(path, session, pace, settle=lambda: configuration.write(path, {**written, **settled}))
 
 
 def _choose(dataset: DataSet) -> str:
@@ -144,49 +142,10 @@ def _choose(dataset: DataSet) -> str:
     return name
 
 
-def _new_run(out: Path | None, chosen: Spec, dataset: DataSet, overwrite: bool) -> Path:
-    """An empty directory for a run."""
-    try:
-        if out is None:
-            return _numbered(Path("runs"), f"{_plain(chosen.name)}-{_plain(dataset.source)}")
-        if out.exists() and (not out.is_dir() or any(out.iterdir())):
-            _make_way(out, overwrite)
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise RunError(
-            f"the run directory {out or 'runs'} cannot be written ({error.strerror}); take another --out."
-        ) from None
-    return out
-
-
-def _make_way(out: Path, overwrite: bool) -> None:
-    if not (out / configuration.NAME).is_file():
-        raise RunError(f"{out} exists and is not a run of nacre; take another --out (nothing was changed).")
-    if not overwrite:
-        raise RunError(f"{out} holds a run already; `nacre resume {out}` goes on with it, --overwrite replaces it.")
-    with locked(out):
-        for entry in out.iterdir():
-            shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
-
-
-def _numbered(parent: Path, stem: str) -> Path:
-    for number in range(1, 10_000):
-        path = parent / f"{stem}-{number}"
-        try:
-            path.mkdir(parents=True)
-        except FileExistsError:
-            continue
-        return path
-    raise RunError(f"{parent} holds 9,999 runs called {stem}; give this one a name with --out.")
-
-
-def _plain(name: str) -> str:
-    stem = Path(name.rstrip("/").rpartition(":")[2] or name).name if not name.startswith("toy:") else name
-    return "".join(c if c.isalnum() else "-" for c in stem.lower()).strip("-") or "run"
-
-
 def _take_weights(module: nn.Module, path: Path) -> None:
     """The weights of a run or model folder into a new model."""
+    if not path.exists():
+        raise ConfigError(f"there is no run or model folder at {path} to take weights from (--init-from).")
     _, weights = folder.read(path / "model" if (path / "model").is_dir() else path)
     try:
         module.load_state_dict(weights)
@@ -223,13 +182,30 @@ def _unchanged(written: Mapping[str, Any], flags: Mapping[str, Any], model: str)
     return configuration.request(model, flags, written)
 
 
-def _same_numerics(recorded: Mapping[str, Any], training: Training, device: torch.device, accept: bool) -> None:
-    numerics.apply(recorded)
-    different = numerics.differences(recorded, numerics.describe(training, device))
-    if not different:
+def _check_steps(path: Path, training: Training, written: Mapping[str, Any]) -> None:
+    """Refuse to go back, and to go on from nothing where weights came from elsewhere."""
+    reached = checkpoint.steps(path / "checkpoints")
+    if reached and (training.steps or 0) < reached[-1]:
+        raise ConfigError(f"{path} has done {reached[-1]} steps already, got --steps {training.steps}; give more.")
+    if not reached and written.get("init_from"):
+        origin = written["init_from"]
+        raise CheckpointError(
+            f"{path} was started from the weights of {origin} and has no checkpoint; start it again with --init-from {origin}."
+        )
+
+
+def _check_changes(
+    written: Mapping[str, Any], chosen: Spec, training: Training, device: torch.device, accept: bool
+) -> None:
+    """Refuse numerics or a model's file other than the run's, unless told to go on."""
+    numerics.apply(written["numerics"])
+    changed = numerics.differences(written["numerics"], numerics.describe(training, device))
+    if chosen.source != written.get("source"):
+        changed.append(f"the file of {chosen.name} (edited since)")
+    if not changed:
         return
     if not accept:
         raise ConfigError(
-            f"the result would not be bit-identical here: {', '.join(different)}; --accept-numerics goes on all the same."
+            f"the result would not be bit-identical here: {', '.join(changed)}; --accept-changes goes on all the same."
         )
-    logger.warning(f"going on under other numerics, no longer bit-identical: {', '.join(different)}")
+    logger.warning(f"going on although these changed, no longer bit-identical: {', '.join(changed)}")
