@@ -15,7 +15,7 @@ from nacre.networks import is_image
 from nacre.protocols import Decodes, Reconstructs, Samples
 
 ON_A_PAGE = 64
-SMALLEST_CELL = 48
+SMALLEST_CELL = 56
 """Images are enlarged by whole factors towards this many pixels, so that 8×8 digits can be looked at."""
 
 
