@@ -14,8 +14,6 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
     begun = time.perf_counter()
     run = nacre.train("vae", data="digits", latent_dim=2, steps=6000, out=RUN, overwrite=True)
-    if run.interrupted:
-        raise SystemExit(128 + run.interrupted)
     say = sys.stdout.write
     say(f"\ntrained in {time.perf_counter() - begun:.0f} s; {run.score}\n")
     say(

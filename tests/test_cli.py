@@ -101,6 +101,7 @@ def test_the_surface_is_frozen():
     assert {section: [field.name for field in listed] for section, listed in found.items()} == SURFACE
     assert nacre.__all__ == [
         "ALWAYS",
+        "Interrupted",
         "NacreError",
         "Objective",
         "Pretrained",

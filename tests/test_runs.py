@@ -97,6 +97,24 @@ def test_a_signal_saves_and_the_rest_is_bit_identical(name, tmp_path):
     assert_same_run(tmp_path / "whole", tmp_path / "run", 1500)
 
 
+def test_a_script_ends_where_it_is_interrupted(tmp_path, monkeypatch):
+    """Two trainings in a row: Ctrl-C in the first must not start the second."""
+    from nacre.engine import loop
+
+    original = loop.train
+
+    def interrupted(*arguments, **keywords):
+        os.kill(os.getpid(), signal.SIGINT)
+        return original(*arguments, **keywords)
+
+    monkeypatch.setattr(loop, "train", interrupted)
+    with pytest.raises(nacre.Interrupted) as stop:
+        nacre.train("ae", out=tmp_path / "run", **QUICK, **TINY["ae"])
+    assert (stop.value.run.done, stop.value.run.steps, stop.value.signal) == (1, 40, signal.SIGINT)
+    monkeypatch.undo()
+    assert nacre.resume(tmp_path / "run").done == 40
+
+
 @pytest.mark.parametrize("times", [3, pytest.param(20, marks=pytest.mark.slow)])
 def test_killed_at_random_moments_is_bit_identical(times, tmp_path):
     """`kill -9` again and again, with a checkpoint at every other step so that many kills fall into its writing."""

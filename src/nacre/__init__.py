@@ -7,6 +7,7 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "ALWAYS": "nacre.protocols",
+    "Interrupted": "nacre.errors",
     "NacreError": "nacre.errors",
     "Objective": "nacre.protocols",
     "Pretrained": "nacre.pretrained",

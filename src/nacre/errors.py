@@ -1,5 +1,7 @@
 """The errors that nacre raises on purpose: each message says what was expected, what came and what to do."""
 
+from typing import Any
+
 
 class NacreError(Exception):
     """Something the user can act on. The command line prints it as one line and leaves with `exit_code`."""
@@ -37,6 +39,21 @@ class TrainingError(NacreError):
     """Training cannot go on: a loss or a weight is no longer a number."""
 
     exit_code = 1
+
+
+class Interrupted(KeyboardInterrupt):
+    """A signal stopped a run; it was saved first and can be resumed. A script that does not catch this ends here.
+
+    Attributes:
+        run: the run, as far as it went.
+        signal: the signal's number.
+    """
+
+    def __init__(self, run: Any, signal: int) -> None:
+        super().__init__(
+            f"stopped and saved at step {run.done:,} of {run.steps:,}; nacre.resume({str(run.path)!r}) goes on"
+        )
+        self.run, self.signal = run, signal
 
 
 def at_least(minimum: float, **values: float | tuple[int, ...]) -> None:

@@ -26,8 +26,7 @@ def main(argv: Sequence[str]) -> int:
     listed = [*fields(DataSettings), *fields(Training), *_parameters(argv)]
     flags.add(parser, "settings (steps and what is written when may change; the others must be what they were)", listed)
     parsed = flags.parse(parser, argv)
-    run = resume(parsed.run, **flags.given(parsed, OWN), **flags.given(parsed, listed))
-    return report(run, parsed.model)
+    return report(lambda: resume(parsed.run, **flags.given(parsed, OWN), **flags.given(parsed, listed)), parsed.model)
 
 
 def _parameters(argv: Sequence[str]) -> list[Field]:

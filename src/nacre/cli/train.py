@@ -1,11 +1,12 @@
 """`nacre train`."""
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from nacre.cli import flags
 from nacre.data import DataSettings
 from nacre.engine.settings import Training
+from nacre.errors import Interrupted
 from nacre.models import CATALOGUE
 from nacre.run import Run, train
 from nacre.run import config as configuration
@@ -31,19 +32,23 @@ def main(argv: Sequence[str]) -> int:
         flags.add(parser, title, listed)
     parsed = flags.parse(parser, argv[1:] if model else argv)
     settings = flags.given(parsed, [*own, *fields(DataSettings), *fields(Training)])
-    return report(train(model, **flags.given(parsed, PLACES), **settings), model)
+    return report(lambda: train(model, **flags.given(parsed, PLACES), **settings), model)
 
 
-def report(run: Run, model: str | None) -> int:
-    """Say how a run ended and what to do next; returns the exit code."""
+def report(play: Callable[[], Run], model: str | None) -> int:
+    """Run, and say how it ended and what to do next; returns the exit code."""
     own = f" --model {shlex.quote(model)}" if model and model not in CATALOGUE else ""
-    place = shlex.quote(str(run.path))
-    if run.interrupted:
-        print(f"stopped and saved at step {run.done:,} of {run.steps:,}; go on with: nacre resume {place}{own}")
-        return 128 + run.interrupted
+    try:
+        run = play()
+    except Interrupted as stop:
+        place = shlex.quote(str(stop.run.path))
+        print(
+            f"stopped and saved at step {stop.run.done:,} of {stop.run.steps:,}; go on with: nacre resume {place}{own}"
+        )
+        return 128 + stop.signal
     if run.score:
         print(run.score)
-    print(f"done: {run.done:,} steps in {run.path}; next: nacre sample {place}{own}")
+    print(f"done: {run.done:,} steps in {run.path}; next: nacre sample {shlex.quote(str(run.path))}{own}")
     return 0
 
 

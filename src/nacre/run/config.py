@@ -74,9 +74,7 @@ def trusted(name: str, given: str | None) -> str:
     if name in CATALOGUE:
         return name
     if given is None or given in CATALOGUE:
-        raise ConfigError(
-            f"this is of a model of your own, whose code runs only when you name it: --model {name}."
-        )
+        raise ConfigError(f"this is of a model of your own, whose code runs only when you name it: --model {name}.")
     return given
 
 

@@ -28,7 +28,7 @@ from nacre.engine.record import Record
 from nacre.engine.settings import Training
 from nacre.engine.update import Update, lengths
 from nacre.engine.validate import Score
-from nacre.errors import ConfigError
+from nacre.errors import ConfigError, Interrupted
 from nacre.run.place import stem
 from nacre.spec import Spec
 
@@ -47,14 +47,12 @@ class Run(os.PathLike[str]):
         done: steps done.
         steps: steps asked for.
         score: the last validation, if anything was kept aside.
-        interrupted: the signal that stopped the run early, if one did.
     """
 
     path: Path
     done: int
     steps: int
     score: Score | None = None
-    interrupted: int | None = None
 
     def __fspath__(self) -> str:
         return str(self.path)
@@ -109,6 +107,9 @@ def go(
         pace: seconds a step, for the forecast.
         save_first: write a checkpoint of step 0, for weights that the configuration would not bring back.
         settle: called when the last checkpoint has been taken up and nothing stands in the way any more.
+
+    Raises:
+        Interrupted: a signal came; everything was saved first.
     """
     training, model = session.training, session.model
     steps = training.steps or 0
@@ -132,7 +133,10 @@ def go(
             )
         finally:
             record.close()
-    return Run(path, done, steps, record.score, caught[0] if caught and done < steps else None)
+    run = Run(path, done, steps, record.score)
+    if caught and done < steps:
+        raise Interrupted(run, caught[0])
+    return run
 
 
 def updates_of(session: Session, model: nn.Module, backend: str | None = None) -> list[Update]:

@@ -46,9 +46,10 @@ def train(
         **flags: settings of data (`data`, `image_size` …), training (`steps`, `batch_size`, `seed` …) and model.
 
     Returns:
-        The run. If a signal stopped it, it was saved first and can be resumed.
+        The run.
 
     Raises:
+        Interrupted: a signal (Ctrl-C, SIGTERM) stopped it; it was saved first and can be resumed.
         NacreError: one sentence on what was expected, what came and what to do.
     """
     asked = configuration.request(model, flags, configuration.read(Path(config)) if config else None)
