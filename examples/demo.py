@@ -13,7 +13,7 @@ def main() -> None:
     """Train, and say where to look."""
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
     begun = time.perf_counter()
-    run = nacre.train("vae", data="digits", latent_dim=2, steps=6000, out=RUN, overwrite=True)
+    run = nacre.train("vae", data="digits", latent_dim=2, steps=4000, out=RUN, overwrite=True)
     say = sys.stdout.write
     say(f"\ntrained in {time.perf_counter() - begun:.0f} s; {run.score}\n")
     say(
