@@ -89,8 +89,8 @@ class Broken(nn.Module):
 @pytest.mark.parametrize(
     ("fault", "check"),
     [
-        ("idle part", "every parameter learns"),
-        ("no such part", "objectives name parts"),
+        ("idle part", "a step of every objective can be taken"),
+        ("no such part", "a step of every objective can be taken"),
         ("uncovered", "objectives name parts"),
         ("not a number", "losses are finite"),
         ("moves others", "and no others"),

@@ -74,7 +74,16 @@ class Update:
         """Gradients and parts for the whole batch: the means over its micro-batches, which are equal in size."""
         # A loss that draws its own noise is at least the same every time it is run.
         torch.default_generator.manual_seed(seeds.mix(self.training.seed, step, self.objective.name))
-        results = [self.descend(part, Step(index, noise)) for part, index, noise in self.micro_batches(step, batch)]
+        try:
+            results = [self.descend(part, Step(index, noise)) for part, index, noise in self.micro_batches(step, batch)]
+        except RuntimeError as error:
+            if "not have been used in the graph" not in str(error):
+                raise
+            parts = ", ".join(self.objective.over)
+            raise ConfigError(
+                f"the loss of objective '{self.objective.name}' does not use all the parameters of {parts}; name in `over` "
+                "only what it should move."
+            ) from error
         if len(results) == 1:
             return results[0]
         gradients = tuple(torch.stack(each).mean(0) for each in zip(*(result[0] for result in results), strict=True))
