@@ -41,7 +41,8 @@ def save(folder: Path, step: int, state: dict[str, Any]) -> Path:
     except (OSError, RuntimeError) as error:  # torch reports a failed write as a RuntimeError
         kept = steps(folder)
         last = f"the checkpoint of step {kept[-1]} is intact" if kept else "there is no earlier one"
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error).splitlines()[0]
+        reason = error.strerror if isinstance(error, OSError) else None
+        reason = reason or "the disk took only a part of it (is it full?)"
         raise CheckpointError(f"could not write {path}: {reason}; {last}. Make room and resume.") from error
     return path
 
