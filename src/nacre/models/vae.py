@@ -99,7 +99,7 @@ class VAE(nn.Module):
     @classmethod
     def recommended(cls, shape: Shape) -> dict[str, Any]:
         """Steps and batch size that give good pictures at this shape."""
-        return {"steps": 20_000 if networks.kind_for(shape, smallest=32) == "mlp" else 6_000, "batch_size": 128}
+        return {"steps": 20_000 if networks.kind_for(shape, smallest=32) == "mlp" else 4_000, "batch_size": 128}
 
     @property
     def likelihood_name(self) -> str:
