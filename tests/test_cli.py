@@ -22,7 +22,7 @@ EXAMPLE = f"{Path(__file__).parent.parent / 'examples' / 'my_model.py'}:TinyLSGA
 QUICK = ["--steps", "6", "--batch-size", "8", "--sample-every", "0"]
 
 SURFACE = {
-    "places": ["out", "overwrite", "init_from", "config"],
+    "places": ["out", "overwrite", "init_from", "or_resume", "config"],
     "data": [
         "data",
         "image_size",
@@ -46,12 +46,18 @@ SURFACE = {
         "ema",
         "seed",
         "device",
+        "devices",
+        "nodes",
+        "strategy",
+        "timeout",
+        "sync_batchnorm",
         "precision",
         "compile",
         "log_every",
         "sample_every",
         "checkpoint_every",
         "keep",
+        "profile",
     ],
     "ae": ["latent_dim", "loss", "network", "hidden", "width"],
     "vae": ["latent_dim", "likelihood", "beta", "network", "hidden", "width"],

@@ -217,7 +217,7 @@ def test_a_run_holds_what_it_promises(tmp_path):
     assert run.score.higher_is_better
     assert run.score.name.startswith("ELBO")
     numerics = yaml.safe_load((run.path / "config.yaml").read_text())["numerics"]
-    assert set(numerics) == {"device", "precision", "compile", "matmul", "threads", "torch", "instructions"}
+    assert set(numerics) == {"device", "precision", "compile", "matmul", "threads", "ranks", "torch", "instructions"}
 
 
 def test_the_best_checkpoint_is_kept(tmp_path):

@@ -7,6 +7,8 @@ class NacreError(Exception):
     """Something the user can act on. The command line prints it as one line and leaves with `exit_code`."""
 
     exit_code = 2
+    told = False
+    """Whether the user has been told already, by another process."""
 
 
 class ConfigError(NacreError):

@@ -42,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return _command(argv[0])(argv[1:])
     except NacreError as error:
-        return _failed(str(error), error.exit_code)
+        return error.exit_code if error.told else _failed(str(error), error.exit_code)
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:
@@ -60,7 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _command(name: str):  # type: ignore[no-untyped-def]  # noqa: ANN202
-    if name not in COMMANDS:
+    if name not in COMMANDS and name != "rank":
         import difflib
 
         from nacre.errors import ConfigError
@@ -75,8 +75,10 @@ def _command(name: str):  # type: ignore[no-untyped-def]  # noqa: ANN202
 
 def _talk() -> None:
     """What the library logs goes to standard error, one plain line each."""
+    from nacre.run.launch import is_follower
+
     logger = logging.getLogger("nacre")
-    logger.setLevel(logging.INFO)
+    logger.setLevel(logging.ERROR if is_follower() else logging.INFO)
     logger.propagate = False
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter("%(message)s"))

@@ -10,12 +10,19 @@ from nacre.errors import Interrupted
 from nacre.models import CATALOGUE
 from nacre.run import Run, train
 from nacre.run import config as configuration
+from nacre.run.launch import is_follower
 from nacre.spec import Field, fields, find_class, summary
 
 PLACES = [
     Field("out", str | None, None, "the run directory; by default a new one under runs/"),
     Field("overwrite", bool, False, "replace the run that --out holds"),
     Field("init_from", str | None, None, "a run or model folder to take the initial weights from, and nothing else"),
+    Field(
+        "or_resume",
+        bool,
+        False,
+        "go on with the run that --out holds, if any: for schedulers that start a command again",
+    ),
     Field("config", str | None, None, "a run, or a YAML file like its config.yaml, to repeat; flags override it"),
 ]
 
@@ -42,10 +49,12 @@ def report(play: Callable[[], Run], model: str | None) -> int:
         run = play()
     except Interrupted as stop:
         place = shlex.quote(str(stop.run.path))
-        print(
-            f"stopped and saved at step {stop.run.done:,} of {stop.run.steps:,}; go on with: nacre resume {place}{own}"
-        )
+        done, steps = stop.run.done, stop.run.steps
+        if not is_follower():
+            print(f"stopped and saved at step {done:,} of {steps:,}; go on with: nacre resume {place}{own}")
         return 128 + stop.signal
+    if is_follower():
+        return 0
     if run.score:
         print(run.score)
     print(f"done: {run.done:,} steps in {run.path}; next: nacre sample {shlex.quote(str(run.path))}{own}")

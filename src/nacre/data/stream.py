@@ -18,6 +18,7 @@ class Stream:
         seed: of the order and of the mirroring.
         mirror: flip half of the images left and right.
         device: where batches go.
+        part: the rows of every batch that are this rank's; by default all.
 
     Raises:
         DataError: there are fewer items than a batch holds.
@@ -32,6 +33,7 @@ class Stream:
         seed: int = 0,
         mirror: bool = False,
         device: torch.device | str = "cpu",
+        part: range | None = None,
     ) -> None:
         if len(rows) < batch_size:
             raise DataError(
@@ -40,25 +42,25 @@ class Stream:
             )
         self.items, self.rows, self.batch_size = items, rows, batch_size
         self.seed, self.mirror, self.device = seed, mirror, torch.device(device)
+        self.part = range(batch_size) if part is None else part
         self.resident = None if isinstance(items, np.memmap) else torch.from_numpy(items)
         self.orders: dict[int, np.ndarray] = {}
 
     def batch(self, step: int) -> Tensor:
-        """The batch of a step: (batch_size, C, H, W) uint8 or (batch_size, D) float32, on the device."""
-        chosen = self.indices(step)
+        """This rank's part of a step's batch: (len(part), C, H, W) uint8 or (len(part), D) float32, on the device."""
+        chosen = self.indices(step)[self.part.start : self.part.stop]
         if self.resident is None:
             batch = torch.from_numpy(self.items[chosen])
         else:
             batch = self.resident.index_select(0, torch.from_numpy(chosen))
         batch = batch.to(self.device)
         if self.mirror:
-            rows = range(self.batch_size)
-            chance = seeds.noise(seeds.uniform(1), self.seed, "mirror", step, rows=rows, device=self.device)
+            chance = seeds.noise(seeds.uniform(1), self.seed, "mirror", step, rows=self.part, device=self.device)
             batch = images.mirror(batch, chance)
         return batch
 
     def indices(self, step: int) -> np.ndarray:
-        """Indices of the items of a step: (batch_size,) int64."""
+        """Indices of the items of a step, for all ranks: (batch_size,) int64."""
         first = step * self.batch_size
         epoch, offset = divmod(first, len(self.rows))
         chosen = self.order(epoch)[offset : offset + self.batch_size]

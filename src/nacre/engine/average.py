@@ -22,7 +22,7 @@ class Average:
     def __init__(self, model: nn.Module, decay: float) -> None:
         self.decay = decay
         self.model = copy.deepcopy(model).requires_grad_(False) if decay else model
-        pairs = list(zip(_tensors(self.model), _tensors(model), strict=True)) if decay else []
+        pairs = list(zip(tensors(self.model), tensors(model), strict=True)) if decay else []
         self.moving = [pair for pair in pairs if pair[0].is_floating_point()]
         self.copied = [pair for pair in pairs if not pair[0].is_floating_point()]
 
@@ -36,5 +36,6 @@ class Average:
             mine.copy_(theirs)
 
 
-def _tensors(model: nn.Module) -> list[Tensor]:
+def tensors(model: nn.Module) -> list[Tensor]:
+    """Parameters, detached, and buffers."""
     return [*(p.detach() for p in model.parameters()), *model.buffers()]

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 
 from nacre.data.stream import Stream
 from nacre.engine.average import Average
+from nacre.engine.ranks import AGREE_EVERY
 from nacre.engine.record import Record
 from nacre.engine.update import Update
 
@@ -26,21 +27,25 @@ def train(
         stream: step ↦ batch.
         record: writes down what happens.
         start, steps: the first step, and the length of the whole run.
-        stop: asked after every step; the run can be resumed from there.
+        stop: whether this rank was told to stop; the run can be resumed from there.
 
     Returns:
         The number of steps done.
     """
-    done = start
+    done, clock = start, record.clock
+    clock.start()
     for step in range(start, steps):
         batch = stream.batch(step)
+        clock.lap("data")
         for update in updates:
             if step in update.objective.when:
                 record.add(update.objective.name, step, update(step, batch))
         average.update(step)
+        clock.lap("average")
         done = step + 1
         record.tick(done)
-        if stop():
+        clock.lap("writing")
+        if (record.ranks.size == 1 or done % AGREE_EVERY == 0) and record.ranks.any(stop(), stream.device):
             break
     record.finish(done, complete=done == steps)
     return done

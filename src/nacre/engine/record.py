@@ -11,11 +11,12 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from nacre import images
+from nacre import files, images
 from nacre.engine import checkpoint, pictures
 from nacre.engine.average import Average
 from nacre.engine.ledger import Ledger
 from nacre.engine.log import Log
+from nacre.engine.ranks import ALONE, Ranks
 from nacre.engine.settings import Training
 from nacre.engine.update import Update
 from nacre.engine.validate import Score, validate
@@ -34,6 +35,7 @@ class Record:
         items, held_out: the data and the rows of it that validation looks at.
         share: writes the model folder for a model: called with it, its step and facts for the card.
         resumed: steps done before.
+        ranks: who trains; the first one writes, and the others come along for what takes all of them.
     """
 
     path: Path
@@ -45,17 +47,26 @@ class Record:
     held_out: np.ndarray
     share: Callable[[nn.Module, Mapping[str, Any]], None]
     resumed: int = 0
+    ranks: Ranks = ALONE
     ledger: Ledger = field(default_factory=Ledger)
     best: tuple[int, float] | None = None
     score: Score | None = None
 
     def __post_init__(self) -> None:
-        self.log = Log(self.path, self.resumed)
+        self.writes = self.ranks.rank == 0
+        self.log = Log(self.path, self.resumed) if self.writes else None
+        self.clock = self.updates[0].clock
+        self.profiler = self.profile() if self.training.profile and self.writes else None
         self.saved = self.resumed
         self.started = self.ticked = time.perf_counter()
         self.logged = self.resumed
         self.bar = tqdm(
-            total=self.training.steps, initial=self.resumed, unit="step", delay=0.5, disable=None, dynamic_ncols=True
+            total=self.training.steps,
+            initial=self.resumed,
+            unit="step",
+            delay=0.5,
+            disable=None if self.writes else True,
+            dynamic_ncols=True,
         )
 
     def add(self, objective: str, step: int, logs: Logs) -> None:
@@ -66,7 +77,9 @@ class Record:
         """Write what is due when `done` steps are done."""
         training = self.training
         self.bar.update()
-        if done % training.log_every == 0 or done == training.steps:
+        if self.profiler:
+            self.profiler.step()
+        if done % (training.log_every or 100) == 0 or done == training.steps:
             self.report(done)
         if training.sample_every and done % training.sample_every == 0:
             self.show(done)
@@ -79,12 +92,34 @@ class Record:
         speed = (done - self.logged) * (self.training.batch_size or 0) / max(1e-9, now - self.ticked)
         self.ticked, self.logged = now, done
         kimg = done * (self.training.batch_size or 0) / 1000
-        self.log.write(done, losses=means, kimg=kimg, images_per_s=round(speed, 1))
+        if self.log:
+            shares = {name: round(share, 4) for name, share in self.clock.shares().items()}
+            self.log.write(done, losses=means, kimg=kimg, images_per_s=round(speed, 1), shares=shares)
         losses = {name.removesuffix("/loss"): f"{value:.4g}" for name, value in means.items() if name.endswith("/loss")}
         self.bar.set_postfix({**losses, "images/s": f"{speed:,.0f}"}, refresh=False)
 
+    def images_per_s(self) -> float:
+        """Throughput of the whole run so far, everything included."""
+        seconds = sum(self.clock.spent.values())
+        return (self.saved - self.resumed) * (self.training.batch_size or 0) / max(1e-9, seconds)
+
+    def profile(self) -> torch.profiler.profile:
+        """Traces ten steps, the first ones left out."""
+        trace = self.path / "trace.json"
+
+        def write(profiler: torch.profiler.profile) -> None:
+            with files.whole_file(trace) as aside:
+                profiler.export_chrome_trace(str(aside))
+
+        steps = torch.profiler.schedule(wait=10, warmup=5, active=10, repeat=1)
+        profiler = torch.profiler.profile(schedule=steps, on_trace_ready=write, with_stack=False)
+        profiler.start()
+        return profiler
+
     def show(self, done: int) -> None:
         """Sample grids of this step."""
+        if not self.log:
+            return
         for name, page in pictures.pages(self.average.model, self.examples(), self.training.seed):
             pictures.save(self.path / "samples" / f"{name}-{done:08d}.png", page)
             self.log.picture(done, name, page)
@@ -103,16 +138,21 @@ class Record:
         """
         self.ledger.read()
         self.check_weights(done)
-        self.score = validate(self.average.model, self.items, self.held_out) if judge else None
+        self.score = validate(self.average.model, self.items, self.held_out, self.ranks) if judge else None
+        if self.score and (self.best is None or self.score.beats(self.best[1])):
+            self.best = (done, self.score.value)
+        if self.log:
+            self.write(self.log, done)
+        self.saved = done
+
+    def write(self, log: Log, done: int) -> None:
+        """Put a checkpoint and the model folder on the disk."""
         if self.score:
-            self.log.write(done, validation={"name": self.score.name, "value": self.score.value})
-            if self.best is None or self.score.beats(self.best[1]):
-                self.best = (done, self.score.value)
+            log.write(done, validation={"name": self.score.name, "value": self.score.value})
         folder_ = self.path / "checkpoints"
         checkpoint.save(folder_, done, self.state_dict(done))
         checkpoint.prune(folder_, self.training.keep, self.best[0] if self.best else None, ahead_of=done)
         self.share(self.average.model, self.facts(done))
-        self.saved = done
 
     def check_weights(self, done: int) -> None:
         """Raise a TrainingError if a weight is not finite."""
@@ -128,9 +168,9 @@ class Record:
         self.bar.close()
         if self.saved != done or done == 0:
             self.checkpoint(done, judge=complete)
-        else:  # a kill may have come between that checkpoint and the folder
+        elif self.writes:  # a kill may have come between that checkpoint and the folder
             self.share(self.average.model, self.facts(done))
-        if complete:
+        if complete and self.writes:
             for name, page in pictures.pages(self.average.model, self.examples(), self.training.seed):
                 pictures.save(self.path / f"{name}.png", page)
             for name, page in pictures.final_pages(self.average.model):
@@ -139,7 +179,10 @@ class Record:
     def close(self) -> None:
         """Let go of the files."""
         self.bar.close()
-        self.log.close()
+        if self.profiler:
+            self.profiler.stop()
+        if self.log:
+            self.log.close()
 
     def facts(self, done: int) -> dict[str, Any]:
         """What the model card says."""

@@ -57,8 +57,10 @@ def apply(function: Callable[[Tensor], Tensor], items: Tensor, model: nn.Module,
         return torch.cat([part.cpu() for part in parts])
 
 
-def log_likelihood(model: nn.Module, items: Tensor, *, seed: int = 0, chunk: int = CHUNK) -> Tensor:
+def log_likelihood(model: nn.Module, items: Tensor, *, seed: int = 0, first: int = 0, chunk: int = CHUNK) -> Tensor:
     """The model's (bound on the) log-likelihood of items (N, …) in nats, one number an item: (N,) float64 on the CPU.
+
+    The noise of an item is a function of (seed, its number) alone; the first one's is `first`.
 
     Raises:
         CapabilityError: the model has none.
@@ -67,7 +69,8 @@ def log_likelihood(model: nn.Module, items: Tensor, *, seed: int = 0, chunk: int
     device, dtype = device_of(model), dtype_of(model)
 
     def part(rows: range) -> Tensor:
-        noise = seeds.noises(capable.likelihood_draws, seed, "likelihood", rows=rows, device=device, dtype=dtype)
+        numbers = range(first + rows.start, first + rows.stop)
+        noise = seeds.noises(capable.likelihood_draws, seed, "likelihood", rows=numbers, device=device, dtype=dtype)
         return capable.log_likelihood(items[rows.start : rows.stop].to(device, dtype), noise).double().cpu()
 
     with evaluating(model):

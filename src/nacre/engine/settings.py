@@ -8,8 +8,10 @@ from nacre.errors import ConfigError
 from nacre.schedules import Schedule
 from nacre.seeds import LARGEST_SEED
 
-FREE_TO_CHANGE = frozenset({"steps", "epochs", "log_every", "sample_every", "checkpoint_every", "keep", "device"})
-"""What a resumed run may change: how long it goes on, and what it writes down."""
+FREE_TO_CHANGE = frozenset(
+    "steps epochs log_every sample_every checkpoint_every keep profile device devices nodes strategy timeout".split()  # noqa: SIM905
+)
+"""What a resumed run may change: how long it goes on, what it writes down, and where it runs."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,12 +30,20 @@ class Training:
         ema: decay of the moving average of the weights that samples and results come from; 0 for none.
         seed: of everything random: initial weights, order of the data, noise.
         device: "auto", "cpu", "cuda", "cuda:1", "mps" …
+        devices: processes on this machine that share every batch, one a GPU, or on the CPU's cores; -1 for all there are.
+        nodes: machines that train together; each is given the same command and its NODE_RANK, MASTER_ADDR and MASTER_PORT,
+            or the command is started by torchrun or SLURM, whose numbers then count.
+        strategy: how the processes talk: "nccl", "gloo", "mpi", or "auto" by the device.
+        timeout: seconds after which a process that is not heard of is taken for lost.
+        sync_batchnorm: batch norms see the whole batch, not this process's part: "on", "off", or "auto", on for GPUs.
         precision: "fp32", or "bf16" for matrix products and convolutions in bfloat16.
-        compile: compile the gradients with torch.compile: "on" or "off".
-        log_every: steps between two lines of the log, each the mean over the steps since the last.
-        sample_every: steps between two sample grids; 0 for none.
+        compile: compile the gradients with torch.compile: "on", "off", or "auto" where model and steps make it pay.
+        log_every: steps between two lines of the log, each the mean over the steps since the last. By default 100, or
+            more in a long run, for a thousand lines at most.
+        sample_every: steps between two sample grids; 0 for none. By default 1000, or more, for fifty grids at most.
         checkpoint_every: steps between two checkpoints.
         keep: checkpoints to keep, besides the best.
+        profile: write a trace of ten steps into the run, for chrome://tracing or Perfetto.
     """
 
     steps: int | None = None
@@ -47,12 +57,18 @@ class Training:
     ema: float = 0.999
     seed: int = 0
     device: str = "auto"
+    devices: int = 1
+    nodes: int = 1
+    strategy: Literal["auto", "nccl", "gloo", "mpi"] = "auto"
+    timeout: float = 45.0
+    sync_batchnorm: Literal["auto", "on", "off"] = "auto"
     precision: Literal["fp32", "bf16"] = "fp32"
-    compile: Literal["on", "off"] = "off"
-    log_every: int = 100
-    sample_every: int = 1000
+    compile: Literal["auto", "on", "off"] = "auto"
+    log_every: int | None = None
+    sample_every: int | None = None
     checkpoint_every: int = 1000
     keep: int = 3
+    profile: bool = False
 
     def __post_init__(self) -> None:
         """Refuse what cannot be meant.
@@ -70,13 +86,17 @@ class Training:
             "log_every",
             "checkpoint_every",
             "keep",
+            "nodes",
+            "timeout",
         ):
             value = getattr(self, name)
             if value is not None and not 0 < value < math.inf:
                 raise ConfigError(f"{flag(name)} must be greater than 0 and finite, got {value}.")
         for name in ("warmup", "sample_every"):
-            if getattr(self, name) < 0:
+            if (getattr(self, name) or 0) < 0:
                 raise ConfigError(f"{flag(name)} must be 0 or greater, got {getattr(self, name)}.")
+        if self.devices < 1 and self.devices != -1:
+            raise ConfigError(f"--devices must be 1 or more, or -1 for all there are, got {self.devices}.")
         if not 0 <= self.ema < 1:
             raise ConfigError(f"--ema must be in [0, 1), got {self.ema}; 0 switches the average off.")
         if not 0 <= self.seed <= LARGEST_SEED:

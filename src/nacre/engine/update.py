@@ -1,7 +1,7 @@
 """One objective in motion: its parameters, their optimizer, and the step that joins them."""
 
 import inspect
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -9,6 +9,8 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from nacre import images, schedules, seeds
+from nacre.engine.clock import Clock
+from nacre.engine.ranks import ALONE, Ranks, batch_norms
 from nacre.engine.settings import Training
 from nacre.errors import ConfigError
 from nacre.protocols import Batch, Logs, Objective, Step, device_of, dtype_of
@@ -22,19 +24,32 @@ class Update:
         objective: the row.
         training: settings with steps and batch size resolved.
         backend: of torch.compile, or None for eager execution.
+        ranks: who shares the batch.
+        clock: told what the time went into.
 
     Raises:
         ConfigError: the objective names a part that the model has not, or owns no parameter.
     """
 
-    def __init__(self, model: nn.Module, objective: Objective, training: Training, backend: str | None = None) -> None:
-        self.objective, self.training = objective, training
+    def __init__(
+        self,
+        model: nn.Module,
+        objective: Objective,
+        training: Training,
+        backend: str | None = None,
+        ranks: Ranks = ALONE,
+        clock: Clock | None = None,
+    ) -> None:
+        self.objective, self.training, self.ranks, self.clock = objective, training, ranks, clock or Clock()
+        tracked = [norm for norm in batch_norms(model) if norm.running_mean is not None]
+        self.statistics = [buffer for norm in tracked for buffer in (norm.running_mean, norm.running_var)]
         self.device, self.dtype = device_of(model), dtype_of(model)
         self.parameters = owned(model, objective)
         self.convolves = any(parameter.ndim == 4 for parameter in model.parameters())
         self.optimizer = objective.optimizer(self.parameters)
         self.rates = [training.lr or group["lr"] for group in self.optimizer.param_groups]
         _fuse(self.optimizer)
+        self.compiled = backend is not None
         self.descend = compiled(self.gradients, backend) if backend else self.gradients
 
     def gradients(self, batch: Batch, step: Step) -> tuple[tuple[Tensor, ...], Logs]:
@@ -53,7 +68,9 @@ class Update:
     def __call__(self, step: int, batch: Batch) -> Logs:
         """Take one step down the objective's gradient; returns the logged parts, on the device."""
         self.set_rates(step)
-        gradients, logs = self.accumulated(step, batch)
+        own, parts = self.accumulated(step, batch)
+        self.clock.lap("forward and backward")
+        gradients, logs = self.over_ranks(own, parts)
         for parameter, gradient in zip(self.parameters, gradients, strict=True):
             parameter.grad = _with_strides_of(parameter, gradient)
         if self.training.clip is not None:
@@ -61,6 +78,7 @@ class Update:
         self.optimizer.step()
         if self.objective.after is not None:
             self.objective.after(logs)
+        self.clock.lap("optimizer")
         return logs
 
     def set_rates(self, step: int) -> None:
@@ -72,8 +90,8 @@ class Update:
 
     def accumulated(self, step: int, batch: Batch) -> tuple[tuple[Tensor, ...], Logs]:
         """Gradients and parts for the whole batch: the means over its micro-batches, which are equal in size."""
-        # A loss that draws its own noise is at least the same every time it is run.
-        torch.default_generator.manual_seed(seeds.mix(self.training.seed, step, self.objective.name))
+        # A loss that draws its own noise is at least the same every time it is run by this rank.
+        torch.default_generator.manual_seed(seeds.mix(self.training.seed, step, self.objective.name, self.ranks.rank))
         try:
             results = [self.descend(part, Step(index, noise)) for part, index, noise in self.micro_batches(step, batch)]
         except RuntimeError as error:
@@ -90,14 +108,31 @@ class Update:
         logs = {name: torch.stack([result[1][name] for result in results]).mean() for name in results[0][1]}
         return gradients, logs
 
+    def over_ranks(self, gradients: tuple[Tensor, ...], logs: Logs) -> tuple[Sequence[Tensor], Logs]:
+        """Gradients and parts as means over the ranks' parts of the batch; the statistics of batch norms as well."""
+        if self.ranks.size == 1:
+            return gradients, logs
+        # The one line in which ranks exchange what they have learned.
+        means = self.ranks.mean([*gradients, *logs.values(), *self.statistics])
+        for buffer, mean in zip(self.statistics, means[len(gradients) + len(logs) :], strict=True):
+            buffer.copy_(mean)
+        self.clock.lap("between ranks")
+        return means[: len(gradients)], dict(zip(logs, means[len(gradients) :], strict=False))
+
     def micro_batches(self, step: int, batch: Batch) -> Iterator[tuple[Batch, Tensor, dict[str, Tensor]]]:
-        """The batch in parts, each with the rows of the batch's noise that belong to it."""
+        """This rank's batch in parts, each with the rows of the whole batch's noise that belong to it."""
         size = len(pytree.tree_leaves(batch)[0])
+        first = self.ranks.rank * size
         index = torch.tensor(step, device=self.device)
         for start in range(0, size, size // self.training.accumulate):
             rows = range(start, start + size // self.training.accumulate)
-            address = (self.training.seed, step, self.objective.name)
-            noise = seeds.noises(self.objective.draws, *address, rows=rows, device=self.device, dtype=self.dtype)
+            noise = seeds.noises(
+                self.objective.draws,
+                *(self.training.seed, step, self.objective.name),
+                rows=range(first + rows.start, first + rows.stop),
+                device=self.device,
+                dtype=self.dtype,
+            )
             part = (
                 batch if len(rows) == size else pytree.tree_map(lambda x, rows=rows: x[rows.start : rows.stop], batch)
             )

@@ -8,8 +8,9 @@ from torch import Tensor, nn
 
 from nacre import images
 from nacre.engine import sampling
+from nacre.engine.ranks import ALONE, Ranks
 from nacre.metrics.sliced import sliced_wasserstein
-from nacre.protocols import LogLikelihood, Reconstructs, Samples
+from nacre.protocols import LogLikelihood, Reconstructs, Samples, device_of
 
 MOST = 2000
 """Held-out items that a validation looks at."""
@@ -39,28 +40,39 @@ class Score:
         return self.value > value if self.higher_is_better else self.value < value
 
 
-def validate(model: nn.Module, items: np.ndarray, rows: np.ndarray) -> Score | None:
+def validate(model: nn.Module, items: np.ndarray, rows: np.ndarray, ranks: Ranks = ALONE) -> Score | None:
     """Judge a model by the best means that its capabilities allow; None if nothing was kept aside or nothing applies.
 
     A likelihood (bound) comes before a reconstruction error, and that before the distance of samples. A generator's
-    own loss is never used: it says how the game stands, not how good the samples are.
+    own loss is never used: it says how the game stands, not how good the samples are. Each rank does its part of the
+    work and has the whole answer.
     """
-    if len(rows) < 2:
+    rows = rows[:MOST]
+    count, part = len(rows), ranks.part(len(rows))
+    if count < 2:
         return None
-    held_out = images.to_float(torch.from_numpy(np.ascontiguousarray(items[rows[:MOST]])))
     if isinstance(model, LogLikelihood):
-        value = sampling.log_likelihood(model, held_out).mean().item()
-        return Score(f"{model.likelihood_name}, nats", value, True, len(held_out))
+        bounds = sampling.log_likelihood(model, floats(items, rows, part), first=part.start)
+        value = _whole(bounds, count, model, ranks).mean().item()
+        return Score(f"{model.likelihood_name}, nats", value, True, count)
     if isinstance(model, Reconstructs):
-        reconstructed = sampling.apply(model.reconstruct, held_out, model)
-        return Score(
-            "reconstruction error (mean squared, a number)", _mse(reconstructed, held_out), False, len(held_out)
-        )
+        held_out = floats(items, rows, part)
+        errors = (sampling.apply(model.reconstruct, held_out, model).double() - held_out.double()).square()
+        value = _whole(errors.flatten(1).mean(1), count, model, ranks).mean().item()
+        return Score("reconstruction error (mean squared, a number)", value, False, count)
     if isinstance(model, Samples):
-        distance = sliced_wasserstein(sampling.sample(model, len(held_out)).cpu(), held_out)
-        return Score("sliced Wasserstein distance of samples", distance, False, len(held_out))
+        samples = sampling.sample(model, len(part), first=part.start).cpu()
+        distance = sliced_wasserstein(_whole(samples, count, model, ranks), floats(items, rows, range(count)))
+        return Score("sliced Wasserstein distance of samples", distance, False, count)
     return None
 
 
-def _mse(a: Tensor, b: Tensor) -> float:
-    return (a.double() - b.double()).square().mean().item()
+def floats(items: np.ndarray, rows: np.ndarray, part: range) -> Tensor:
+    """Some of the rows of the data as a float tensor."""
+    chosen = rows[part.start : part.stop]
+    return images.to_float(torch.from_numpy(np.ascontiguousarray(items[chosen])))
+
+
+def _whole(part: Tensor, count: int, model: nn.Module, ranks: Ranks) -> Tensor:
+    """All ranks' parts of a result, on the CPU."""
+    return part.cpu() if ranks.size == 1 else ranks.gather(part.to(device_of(model)), count).cpu()

@@ -9,7 +9,7 @@ from nacre.run import config as configuration
 
 OWN = (
     "checkpoints", "config.yaml", "events", "latent_map.png", "log.jsonl", "model", "reconstructions.png", "samples",
-    "samples.png",
+    "samples.png", "trace.json",
 )  # fmt: skip
 """What nacre writes into a run; --overwrite removes this and nothing else."""
 

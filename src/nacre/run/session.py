@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -22,8 +22,10 @@ from nacre import seeds
 from nacre.data import DataSet
 from nacre.data.stream import Stream
 from nacre.engine import checkpoint, folder, loop, numerics
-from nacre.engine.average import Average
+from nacre.engine.average import Average, tensors
+from nacre.engine.clock import Clock
 from nacre.engine.log import read as read_log
+from nacre.engine.ranks import ALONE, Ranks, batch_norms, synchronise
 from nacre.engine.record import Record
 from nacre.engine.settings import Training
 from nacre.engine.update import Update, lengths
@@ -72,6 +74,7 @@ class Session:
     training: Training
     model: nn.Module
     stream: Stream
+    ranks: Ranks = ALONE
 
 
 def build(chosen: Spec, shape: tuple[int, ...], seed: int, device: torch.device | str = "cpu") -> nn.Module:
@@ -88,12 +91,18 @@ def resolve(training: Training, chosen: Spec, dataset: DataSet) -> Training:
     steps = training.steps or recommended["steps"]
     if training.epochs is not None:
         steps = math.ceil(training.epochs * len(dataset.rows("train")) / batch_size)
-    return dataclasses.replace(training, steps=steps, epochs=None, batch_size=batch_size)
+    # What a run leaves behind does not grow with its length.
+    log_every = training.log_every or max(100, steps // 1000)
+    sample_every = max(1000, steps // 50) if training.sample_every is None else training.sample_every
+    return dataclasses.replace(
+        training, epochs=None, steps=steps, batch_size=batch_size, log_every=log_every, sample_every=sample_every
+    )
 
 
 def go(
     path: Path,
     session: Session,
+    updates: list[Update],
     pace: float,
     *,
     save_first: bool = False,
@@ -104,6 +113,7 @@ def go(
     Args:
         path: the run, locked.
         session: what to train.
+        updates: its table in motion.
         pace: seconds a step, for the forecast.
         save_first: write a checkpoint of step 0, for weights that the configuration would not bring back.
         settle: called when the last checkpoint has been taken up and nothing stands in the way any more.
@@ -111,11 +121,13 @@ def go(
     Raises:
         Interrupted: a signal came; everything was saved first.
     """
-    training, model = session.training, session.model
+    training, model, ranks = session.training, session.model, session.ranks
     steps = training.steps or 0
     with torch.random.fork_rng(devices=[]), numerics.applied(session.stream.device), _signals() as caught:
-        updates = updates_of(session, model, COMPILE_BACKEND if training.compile == "on" else None)
+        ranks.copy_from_first(tensors(model))
         average = Average(model, training.ema)
+        if global_batch_norm(session):
+            synchronise(model, ranks)
         state, notes = checkpoint.load_latest(path / "checkpoints", session.stream.device)
         for note in notes:
             logger.warning(note)
@@ -133,10 +145,53 @@ def go(
             )
         finally:
             record.close()
+        logger.info(_where_the_time_went(record))
     run = Run(path, done, steps, record.score)
-    if caught and done < steps:
-        raise Interrupted(run, caught[0])
+    if done < steps:
+        raise Interrupted(run, caught[0] if caught else signal.SIGTERM)
     return run
+
+
+def global_batch_norm(session: Session) -> bool:
+    """Whether batch norms are to see the batches of all ranks."""
+    wanted = session.training.sync_batchnorm
+    several = session.ranks.size > 1 and bool(batch_norms(session.model))
+    return several and (wanted == "on" or (wanted == "auto" and session.stream.device.type != "cpu"))
+
+
+def compile_or_not(session: Session, wanted: Literal["auto", "on", "off"]) -> list[Update]:
+    """The model's table in motion, its gradients compiled if that was asked for or pays; all that is slow is done here.
+
+    Raises:
+        ConfigError: "on" was asked for and the model cannot be compiled.
+    """
+    synchronised = global_batch_norm(session)
+    if synchronised and wanted == "on":
+        raise ConfigError("--compile on and --sync-batchnorm do not go together; take --compile off.")
+    device, steps = session.stream.device, session.training.steps or 0
+    if synchronised or not (
+        wanted == "on" or (wanted == "auto" and numerics.compile_pays(session.model, device, steps))
+    ):
+        return updates_of(session, session.model)
+    updates = updates_of(session, session.model, COMPILE_BACKEND)
+    logger.info("compiling the gradients (--compile off does without)")
+    kept = [buffer.clone() for buffer in session.model.buffers()]
+    try:
+        with torch.random.fork_rng(devices=[]), numerics.applied(device):
+            for update in updates:
+                update.accumulated(update.objective.when.start, session.stream.batch(0))
+    except Exception as error:  # whatever a compiler raises
+        reason = (str(error).splitlines() or [""])[0][:160]
+        if wanted == "on":
+            raise ConfigError(
+                f"{session.spec.name} cannot be compiled ({type(error).__name__}: {reason}); take --compile off."
+            ) from error
+        logger.warning(f"going on without: {session.spec.name} cannot be compiled ({type(error).__name__}: {reason})")
+        return updates_of(session, session.model)
+    finally:
+        for buffer, before in zip(session.model.buffers(), kept, strict=True):
+            buffer.copy_(before)
+    return updates
 
 
 def updates_of(session: Session, model: nn.Module, backend: str | None = None) -> list[Update]:
@@ -148,13 +203,14 @@ def updates_of(session: Session, model: nn.Module, backend: str | None = None) -
     table = list(model.objectives())  # type: ignore[operator]
     if not table:
         raise ConfigError(f"{session.spec.name} has no objectives; `objectives()` should list at least one.")
-    return [Update(model, objective, session.training, backend) for objective in table]
+    clock = Clock()
+    return [Update(model, objective, session.training, backend, session.ranks, clock) for objective in table]
 
 
 def trial(session: Session) -> float:
     """Play a few steps on a copy of the model, for a second at most; returns seconds a step."""
     model = copy.deepcopy(session.model)
-    updates = updates_of(session, model)
+    updates = updates_of(dataclasses.replace(session, ranks=ALONE), model)
     durations: list[float] = []
     with torch.random.fork_rng(devices=[]), numerics.applied(session.stream.device):
         while len(durations) < 20 and sum(durations) < 1:
@@ -178,7 +234,8 @@ def _record(path: Path, session: Session, updates: list[Update], average: Averag
 
     held_out = session.data.rows("validation")
     items = session.data.items
-    return Record(path, session.model, average, updates, session.training, items, held_out, share, resumed=start)
+    training, ranks = session.training, session.ranks
+    return Record(path, session.model, average, updates, training, items, held_out, share, start, ranks)
 
 
 def _announce(path: Path, session: Session, updates: list[Update], start: int, pace: float) -> None:
@@ -194,7 +251,17 @@ def _announce(path: Path, session: Session, updates: list[Update], start: int, p
     turns = ", ".join(f"{name} {count:,}" for name, count in lengths(updates, steps).items())
     logger.info(f"{steps:,} steps of {batch} ({steps * batch / 1000:,.0f} kimg; updates: {turns}) into {path}")
     resuming = f"resuming at step {start:,}; " if start else ""
-    logger.info(f"{resuming}about {_span(pace * (steps - start))} to go")
+    ranks = session.ranks.size
+    if ranks > 1:
+        logger.info(f"{ranks} ranks share every batch, {batch // ranks} items each")
+    if ranks > 1 and batch_norms(session.model) and not global_batch_norm(session):
+        logger.info("batch norms see each rank's own items only (--sync-batchnorm on: those of all)")
+    logger.info(f"{resuming}about {_span(pace * (steps - start) / ranks)} to go")
+
+
+def _where_the_time_went(record: Record) -> str:
+    shares = sorted(record.clock.shares().items(), key=lambda share: -share[1])
+    return f"{record.images_per_s():,.0f} images/s; " + ", ".join(f"{name} {share:.1%}" for name, share in shares)
 
 
 def _span(seconds: float) -> str:
@@ -203,11 +270,19 @@ def _span(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
-def stream_of(dataset: DataSet, training: Training, device: torch.device) -> Stream:
-    """The batches of a run."""
+def stream_of(dataset: DataSet, training: Training, device: torch.device, ranks: Ranks = ALONE) -> Stream:
+    """The batches of a run, or a rank's part of each."""
     batch_size = training.batch_size or 0
-    rows = dataset.rows("train")
-    return Stream(dataset.items, rows, batch_size, seed=training.seed, mirror=dataset.mirror, device=device)
+    ranks.check(batch_size, training.accumulate)
+    return Stream(
+        dataset.items,
+        dataset.rows("train"),
+        batch_size,
+        seed=training.seed,
+        mirror=dataset.mirror,
+        device=device,
+        part=ranks.part(batch_size),
+    )
 
 
 @contextmanager

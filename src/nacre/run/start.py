@@ -3,24 +3,27 @@
 import dataclasses
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
 from nacre import data
 from nacre.data import DataSet
 from nacre.engine import checkpoint, folder, numerics
 from nacre.engine.lock import locked
+from nacre.engine.ranks import Ranks
 from nacre.engine.settings import FREE_TO_CHANGE, Training, flag
 from nacre.errors import CheckpointError, ConfigError, DataError
+from nacre.models import CATALOGUE
 from nacre.networks import is_image
 from nacre.run import config as configuration
 from nacre.run.config import Request, trusted
+from nacre.run.launch import joined
 from nacre.run.place import new_run
-from nacre.run.session import Run, Session, build, go, resolve, stream_of, trial
+from nacre.run.session import Run, Session, build, compile_or_not, go, resolve, stream_of, trial
 from nacre.spec import Spec, coerce, fields
 
 logger = logging.getLogger("nacre")
@@ -33,6 +36,7 @@ def train(
     overwrite: bool = False,
     init_from: str | os.PathLike[str] | None = None,
     config: str | os.PathLike[str] | None = None,
+    or_resume: bool = False,
     **flags: Any,
 ) -> Run:
     """Train a model on a data source; everything goes into a run directory.
@@ -43,6 +47,7 @@ def train(
         overwrite: replace the run that `out` holds.
         init_from: a run or model folder to take the initial weights from, and nothing else.
         config: a YAML file or a run to repeat; flags override it.
+        or_resume: go on with the run that `out` holds, if it holds one: for schedulers that start a command again.
         **flags: settings of data (`data`, `image_size` …), training (`steps`, `batch_size`, `seed` …) and model.
 
     Returns:
@@ -52,6 +57,8 @@ def train(
         Interrupted: a signal (Ctrl-C, SIGTERM) stopped it; it was saved first and can be resumed.
         NacreError: one sentence on what was expected, what came and what to do.
     """
+    if or_resume and out is not None and (Path(out) / configuration.NAME).exists():
+        return resume(out, model=model if model and model not in CATALOGUE else None, **flags)
     asked = configuration.request(model, flags, configuration.read(Path(config)) if config else None)
     dataset = data.load(asked.data, progress=True)
     chosen = asked.spec(_choose(dataset) if asked.model is None else asked.model)
@@ -60,23 +67,26 @@ def train(
     module = build(chosen, dataset.shape, training.seed, device)
     if init_from is not None:
         _take_weights(module, Path(init_from))
-    stream = stream_of(dataset, training, device)
-    session = Session(chosen, dataset, training, module, stream)
-    pace = trial(session)  # before anything is written: a model that cannot train must not cost an older run
-    written = configuration.record(
-        chosen,
-        dataclasses.replace(asked.data, data=dataset.source),
-        training,
-        shape=list(dataset.shape),
-        fingerprint=dataset.fingerprint,
-        source=chosen.source,
-        init_from=None if init_from is None else os.fspath(init_from),
-        numerics=numerics.describe(training, device),
-    )
-    path = new_run(Path(out) if out else None, chosen.name, dataset.source, overwrite)
-    with locked(path):
-        configuration.write(path, written)
-        return go(path, session, pace, save_first=init_from is not None)
+    # Before anything is written: a model that cannot train must not cost an older run.
+    pace = trial(Session(chosen, dataset, training, module, stream_of(dataset, training, device)))
+    again = {"model": model, "out": out, "overwrite": overwrite, "init_from": init_from, "config": config, **flags}
+    with joined(training, device, _told("train", again)) as ranks:
+        session = Session(chosen, dataset, training, module, stream_of(dataset, training, device, ranks), ranks)
+        updates = compile_or_not(session, training.compile)
+        written = configuration.record(
+            chosen,
+            dataclasses.replace(asked.data, data=dataset.source),
+            training,
+            shape=list(dataset.shape),
+            fingerprint=dataset.fingerprint,
+            source=chosen.source,
+            init_from=None if init_from is None else os.fspath(init_from),
+            numerics=numerics.describe(training, device, updates, ranks.size),
+        )
+        path = ranks.first(lambda: new_run(Path(out) if out else None, chosen.name, dataset.source, overwrite))
+        with _held(path, ranks):
+            ranks.first(lambda: configuration.write(path, written))
+            return go(path, session, updates, pace, save_first=init_from is not None)
 
 
 def resume(
@@ -99,25 +109,47 @@ def resume(
     """
     path = Path(path)
     written = configuration.recorded(path)
-    with locked(path):
-        asked = _unchanged(written, flags, trusted(written["model"], model))
-        dataset = data.load(asked.data, progress=True)
-        if dataset.fingerprint != written["fingerprint"]:
-            raise DataError(
-                f"the data at {asked.data.data} are not what {path} was trained on; restore them, or start a new run with "
-                f"--init-from {path}."
-            )
-        chosen = asked.spec(written["model"])
-        training = resolve(asked.training, chosen, dataset)
-        _check_steps(path, training, written)
-        device = numerics.device_for(training.device)
-        _check_changes(written, chosen, training, device, accept_changes)
-        module = build(chosen, dataset.shape, training.seed, device)
-        session = Session(chosen, dataset, training, module, stream_of(dataset, training, device))
+    asked = _unchanged(written, flags, trusted(written["model"], model))
+    dataset = data.load(asked.data, progress=True)
+    if dataset.fingerprint != written["fingerprint"]:
+        raise DataError(
+            f"the data at {asked.data.data} are not what {path} was trained on; restore them, or start a new run with "
+            f"--init-from {path}."
+        )
+    chosen = asked.spec(written["model"])
+    training = resolve(asked.training, chosen, dataset)
+    _check_steps(path, training, written)
+    device = numerics.device_for(training.device)
+    module = build(chosen, dataset.shape, training.seed, device)
+    again = {"path": path, "model": model, "accept_changes": accept_changes, **flags}
+    with joined(training, device, _told("resume", again)) as ranks, _held(path, ranks):
+        session = Session(chosen, dataset, training, module, stream_of(dataset, training, device, ranks), ranks)
+        numerics.apply(written["numerics"])
+        updates = compile_or_not(session, written["numerics"].get("compile", "off"))
+        now = numerics.describe(training, device, updates, ranks.size)
+        _check_changes(written, chosen, now, accept_changes)
         pace = trial(session)
         moved = dataclasses.replace(asked.data, data=dataset.source)
         settled = {"data": configuration.plain(moved), "training": configuration.plain(training)}
-        return go(path, session, pace, settle=lambda: configuration.write(path, {**written, **settled}))
+
+        def settle() -> None:
+            ranks.first(lambda: configuration.write(path, {**written, **settled}))
+
+        return go(path, session, updates, pace, settle=settle)
+
+
+@contextmanager
+def _held(path: Path, ranks: Ranks) -> Iterator[None]:
+    """Hold a run: the first rank does, for all."""
+    with ExitStack() as stack:
+        ranks.first(lambda: stack.enter_context(locked(path)))
+        yield
+
+
+def _told(function: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """What another rank is to call, in plain containers."""
+    plain = {name: os.fspath(v) if isinstance(v, os.PathLike) else v for name, v in arguments.items()}
+    return {"call": function, "arguments": plain}
 
 
 def _choose(dataset: DataSet) -> str:
@@ -195,12 +227,16 @@ def _check_steps(path: Path, training: Training, written: Mapping[str, Any]) -> 
         )
 
 
-def _check_changes(
-    written: Mapping[str, Any], chosen: Spec, training: Training, device: torch.device, accept: bool
-) -> None:
-    """Refuse numerics or a model's file other than the run's, unless told to go on."""
-    numerics.apply(written["numerics"])
-    changed = numerics.differences(written["numerics"], numerics.describe(training, device))
+def _check_changes(written: Mapping[str, Any], chosen: Spec, now: Mapping[str, Any], accept: bool) -> None:
+    """Refuse numerics or a model's file other than the run's, unless told to go on; the ranks may be others."""
+    changed = numerics.differences(written["numerics"], now)
+    moved = written["numerics"].get("ranks", 1) != now["ranks"]
+    if moved:  # fewer cores are left to each
+        changed = [difference for difference in changed if not difference.startswith(("ranks ", "threads "))]
+        logger.warning(
+            f"trained by {written['numerics'].get('ranks', 1)} ranks so far and by {now['ranks']} now: equal "
+            "but for rounding, no longer bit-identical"
+        )
     if chosen.source != written.get("source"):
         changed.append(f"the file of {chosen.name} (edited since)")
     if not changed:

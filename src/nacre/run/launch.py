@@ -1,0 +1,157 @@
+"""How a run comes by its ranks: the only place that makes a Fabric, and only where there is more than one."""
+
+import gc
+import json
+import logging
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+from nacre.engine.ranks import ALONE, Ranks
+from nacre.engine.settings import Training
+from nacre.errors import ConfigError, RunError
+
+REQUEST = "NACRE_RANK_REQUEST"
+"""What a rank that nacre started is to do, as JSON in its environment."""
+
+COMMAND = "rank"
+"""The command by which nacre starts a rank; not for users."""
+
+PATIENCE = 20
+"""Seconds that the first rank leaves those it started to end by themselves."""
+
+
+def is_follower() -> bool:
+    """Whether this process was started as a rank other than the first: it keeps quiet."""
+    return any(os.environ.get(name, "0") != "0" for name in ("RANK", "LOCAL_RANK", "NODE_RANK", "SLURM_PROCID"))
+
+
+@contextmanager
+def joined(training: Training, device: torch.device, request: Mapping[str, Any]) -> Iterator[Ranks]:
+    """This process's place among the ranks, which are started first unless torchrun, SLURM or the like did that.
+
+    Args:
+        training: how many devices on how many nodes; what came from a launcher counts for more.
+        device: the kind of device, which decides how ranks talk.
+        request: what the ranks that are started here are to do: a function of `nacre.run` and its arguments.
+
+    Raises:
+        ConfigError: there are not so many devices, or several nodes and no address to meet at.
+        RunError: the others did not come.
+    """
+    launched = _launched()
+    local, nodes = launched or (_devices(training, device), training.nodes)
+    if local * nodes == 1:
+        yield ALONE
+        return
+    environment, threads, children = dict(os.environ), torch.get_num_threads(), []
+    try:
+        if not launched:
+            children = _start(local, nodes, request)
+        ranks = _meet(local, nodes, training, device)
+        yield ranks
+        ranks.any(False, device)  # no one leaves while another is still talking to it
+    finally:
+        gc.collect()  # a process group that is still held when the interpreter ends can abort it
+        if dist.is_initialized():
+            dist.destroy_process_group()
+        _see_off(children)
+        os.environ.clear()
+        os.environ.update(environment)
+        torch.set_num_threads(threads)
+
+
+def _launched() -> tuple[int, int] | None:
+    """Ranks a node, and nodes, of the launcher that started this process; None if none did."""
+    told = os.environ
+    if "WORLD_SIZE" in told and "LOCAL_RANK" in told:
+        local = int(told.get("LOCAL_WORLD_SIZE", told["WORLD_SIZE"]))
+        return local, int(told["WORLD_SIZE"]) // local
+    if "SLURM_NTASKS" in told and "SLURM_PROCID" in told and told.get("SLURM_JOB_NAME") not in ("bash", "interactive"):
+        nodes = int(told.get("SLURM_NNODES", 1))
+        return int(told["SLURM_NTASKS"]) // nodes, nodes
+    return None
+
+
+def _devices(training: Training, device: torch.device) -> int:
+    """Ranks on this machine."""
+    present = torch.cuda.device_count() if device.type == "cuda" else os.cpu_count() or 1
+    wanted = present if training.devices == -1 else training.devices
+    if device.type not in ("cpu", "cuda") and wanted > 1:
+        raise ConfigError(
+            f"--devices {wanted} needs CUDA devices or a CPU, and this is {device.type}; take --devices 1."
+        )
+    if device.type == "cuda" and wanted > present:
+        raise ConfigError(f"--devices {wanted} was asked for and {present} CUDA devices are here; -1 takes them all.")
+    return wanted
+
+
+def _start(local: int, nodes: int, request: Mapping[str, Any]) -> list[subprocess.Popen[bytes]]:
+    """Start this node's other ranks. The environment then says who is who, as it does under a launcher.
+
+    Fabric's own launcher kills all ranks when one has died, the one that reports and writes among them.
+    """
+    if nodes > 1 and not {"MASTER_ADDR", "MASTER_PORT"} <= os.environ.keys():
+        raise ConfigError(
+            f"--nodes {nodes} needs MASTER_ADDR and MASTER_PORT, of the first node, and NODE_RANK in the environment of each "
+            "node; or start the command with torchrun."
+        )
+    node = int(os.environ.get("NODE_RANK", 0))
+    os.environ.setdefault("MASTER_ADDR", "127.0.0.1")
+    os.environ.setdefault("MASTER_PORT", str(_free_port()))
+    # Each rank would take every core for itself.
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, torch.get_num_threads() // local)))
+    torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
+    os.environ |= {"WORLD_SIZE": str(local * nodes), "LOCAL_WORLD_SIZE": str(local), "NODE_RANK": str(node)}
+
+    def place(number: int) -> dict[str, str]:
+        return {"LOCAL_RANK": str(number), "RANK": str(node * local + number)}
+
+    told = {**os.environ, REQUEST: json.dumps(dict(request))}
+    command = [sys.executable, "-m", "nacre", COMMAND]
+    children = [subprocess.Popen(command, env={**told, **place(number)}) for number in range(1, local)]
+    os.environ |= place(0)
+    return children
+
+
+def _meet(local: int, nodes: int, training: Training, device: torch.device) -> Ranks:
+    """Wait for the others, as long as it takes them to read their data."""
+    from lightning_fabric import Fabric
+    from lightning_fabric.strategies.ddp import DDPStrategy
+
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
+    backend = None if training.strategy == "auto" else training.strategy
+    strategy = DDPStrategy(process_group_backend=backend)
+    try:
+        fabric = Fabric(accelerator=device.type, devices=local, num_nodes=nodes, strategy=strategy)
+        fabric.launch()
+        # From here on a rank that is not heard of for so long is taken for lost.
+        group = dist.new_group(timeout=timedelta(seconds=training.timeout))
+    except (RuntimeError, ValueError) as error:
+        reason = " ".join(str(error).split())[:160]
+        raise RunError(f"the {local * nodes} ranks could not be brought together ({reason}).") from error
+    return Ranks(fabric.global_rank, fabric.world_size, group)
+
+
+def _see_off(children: list[subprocess.Popen[bytes]]) -> None:
+    """Wait for the ranks that were started here; one that hangs is ended."""
+    for child in children:
+        try:
+            child.wait(PATIENCE)
+        except subprocess.TimeoutExpired:
+            child.kill()
+            child.wait()
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

@@ -1,0 +1,68 @@
+"""One of several ranks: trains every model a few steps in float64 and leaves what it came to. See test_ranks.py."""
+
+import gc
+import sys
+from datetime import timedelta
+
+import numpy as np
+import torch
+import torch.distributed as dist
+
+from nacre import images, seeds
+from nacre.engine.average import tensors
+from nacre.engine.ranks import Ranks, synchronise
+from nacre.engine.settings import Training
+from nacre.engine.update import Update
+from nacre.engine.validate import validate
+from nacre.models import CATALOGUE
+from nacre.run.session import build
+from nacre.spec import spec
+
+SHAPE, BATCH, STEPS = (1, 16, 16), 8, 3
+SMALL = {"hidden": (16,), "width": 4, "latent_dim": 4}
+CASES = [(name, network) for name in CATALOGUE for network in ("mlp", "conv")]
+
+
+def results(ranks):
+    """For each case: parameters, buffers, logged parts and the validation after some steps."""
+    return {f"{name} {network}": result(name, network, ranks) for name, network in CASES}
+
+
+def result(name, network, ranks):
+    model = build(spec(name, {**SMALL, "network": network}), SHAPE, 0).double()
+    if ranks.size > 1:
+        synchronise(model, ranks)
+    training = Training(steps=STEPS, batch_size=BATCH, accumulate=1 if network == "conv" else 2)
+    updates = [Update(model, objective, training, ranks=ranks) for objective in model.objectives()]
+    noise = seeds.noise(seeds.uniform(*SHAPE), "items", rows=range(BATCH * STEPS + 11)).double()
+    parts = {}
+    for step in range(STEPS):
+        batch = noise[step * BATCH : (step + 1) * BATCH]
+        part = ranks.part(BATCH)
+        for update in updates:
+            parts = update(step, batch[part.start : part.stop])
+    held_out = images.to_uint8(noise).numpy()
+    score = validate(model, held_out, np.arange(BATCH * STEPS, len(held_out)), ranks)
+    return {
+        "weights": [tensor.clone() for tensor in tensors(model)],
+        "logs": [part.double() for part in parts.values()],
+        "score": [torch.tensor(score.value, dtype=torch.float64)],
+    }
+
+
+def main(rank, size, port, out):
+    torch.set_num_threads(1)
+    store = dist.TCPStore("127.0.0.1", int(port), int(size), is_master=rank == "0", timeout=timedelta(seconds=60))
+    dist.init_process_group("gloo", store=store, rank=int(rank), world_size=int(size))
+    ranks = Ranks(int(rank), int(size), dist.group.WORLD)
+    torch.save(results(ranks), f"{out}/{rank}.pt")
+    assert ranks.any(rank == "1", torch.device("cpu"))
+    assert ranks.first(lambda: rank) == "0"
+    dist.barrier()
+    del ranks
+    gc.collect()  # as launch.joined does
+    dist.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

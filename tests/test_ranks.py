@@ -1,0 +1,182 @@
+"""Several processes: the same result as one, and an orderly end when one of them is lost."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+import nacre
+from nacre.engine import checkpoint
+from nacre.engine.ranks import ALONE, Ranks
+from nacre.engine.settings import Training
+from nacre.errors import ConfigError
+from nacre.run import launch
+from ranks_worker import results
+
+HERE = Path(__file__).parent
+TINY = ["vae", "--latent-dim", "2", "--hidden", "[16]", "--batch-size", "16", "--sample-every", "0"]
+
+
+@pytest.fixture(autouse=True)
+def _one_thread(monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+
+
+def together(size, folder):
+    """What each of `size` ranks came to."""
+    port = str(launch._free_port())
+    command = [sys.executable, str(HERE / "ranks_worker.py")]
+    processes = [subprocess.Popen([*command, str(rank), str(size), port, str(folder)]) for rank in range(size)]
+    assert [process.wait(120) for process in processes] == [0] * size
+    return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(size)]
+
+
+@pytest.mark.parametrize("size", [2, pytest.param(4, marks=pytest.mark.slow)])
+def test_every_model_comes_to_the_same_on_several_ranks(tmp_path, size):
+    alone = results(ALONE)
+    for rank in together(size, tmp_path):
+        for case, expected in alone.items():
+            for kind, values in expected.items():
+                torch.testing.assert_close(rank[case][kind], values, rtol=1e-10, atol=1e-10, msg=f"{case}: {kind}")
+
+
+def test_a_batch_is_split_evenly_or_refused():
+    parts = [Ranks(rank, 3).part(10) for rank in range(3)]
+    assert [row for part in parts for row in part] == list(range(10))
+    Ranks(0, 4).check(16, 2)
+    with pytest.raises(ConfigError, match="multiple of 8"):
+        Ranks(0, 4).check(20, 2)
+
+
+def test_alone_nothing_is_launched(monkeypatch):
+    monkeypatch.setitem(sys.modules, "lightning_fabric", None)
+    with launch.joined(Training(), torch.device("cpu"), {}) as ranks:
+        assert ranks.size == 1
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [({"devices": 0}, "--devices must be 1 or more"), ({"nodes": 0}, "--nodes must be greater than 0")],
+)
+def test_devices_that_cannot_be(settings, sentence):
+    with pytest.raises(ConfigError, match=sentence):
+        Training(**settings)
+
+
+def test_nodes_need_an_address(monkeypatch):
+    monkeypatch.delenv("MASTER_ADDR", raising=False)
+    with (
+        pytest.raises(ConfigError, match="--nodes 2 needs MASTER_ADDR"),
+        launch.joined(Training(nodes=2), torch.device("cpu"), {}),
+    ):
+        pass
+
+
+def test_two_processes_train_resume_and_write_once(tmp_path):
+    told = {"hidden": (16,), "latent_dim": 2, "batch_size": 16, "sample_every": 0, "log_every": 5}
+    one = nacre.train("vae", out=tmp_path / "one", steps=20, **told)
+    two = command("train", *TINY, "--log-every", "5", "--steps", "12", "--out", tmp_path / "two", "--devices", "2")
+    assert two.returncode == 0, two.stderr
+    assert two.stdout.count("done: ") == 1
+    assert "2 ranks share every batch, 8 items each" in two.stderr
+    again = command("resume", tmp_path / "two", "--steps", "20", "--devices", "1")
+    assert again.returncode == 0, again.stderr
+    assert "trained by 2 ranks so far and by 1 now" in again.stderr
+    lines = [json.loads(line) for line in (tmp_path / "two" / "log.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines if "losses" in line] == [5, 10, 12, 15, 20]
+    last, same = (state(run)["model"] for run in (tmp_path / "one", tmp_path / "two"))
+    for name, values in last.items():
+        torch.testing.assert_close(same[name], values, rtol=1e-4, atol=1e-4)
+    assert one.score.value == pytest.approx(lines[-1]["validation"]["value"], rel=1e-4)
+
+
+@pytest.mark.parametrize("lost", ["first", "second"])
+@pytest.mark.slow
+def test_a_lost_rank_ends_the_others_with_a_sentence(tmp_path, lost):
+    run = tmp_path / "run"
+    words = ["train", *TINY, "--steps", "10000000", "--checkpoint-every", "50", "--out", run, "--devices", "2"]
+    process = start(*words)
+    wait_for(run, 100)
+    child = child_of(process)
+    os.kill(child if lost == "second" else process.pid, signal.SIGKILL)
+    begun = time.monotonic()
+    _, err = process.communicate(timeout=60)
+    wait_until(lambda: not Path(f"/proc/{child}").exists(), 60)
+    assert time.monotonic() - begun < 60
+    assert process.returncode == (1 if lost == "second" else -signal.SIGKILL)
+    sentences = [line for line in err.splitlines() if line.startswith("nacre: ")]
+    assert len(sentences) == 1, err
+    assert f"rank {int(lost == 'first')} lost contact with the others" in sentences[0]
+    assert "Traceback" not in err
+    reached = checkpoint.steps(run / "checkpoints")[-1]
+    again = command("resume", run, "--steps", str(reached + 10))
+    assert again.returncode == 0, again.stderr
+
+
+@pytest.mark.slow
+def test_a_signal_to_one_rank_saves_the_run(tmp_path):
+    run = tmp_path / "run"
+    process = start("train", *TINY, "--steps", "10000000", "--out", run, "--devices", "2", "--checkpoint-every", "50")
+    wait_for(run, 50)
+    os.kill(child_of(process), signal.SIGTERM)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 128 + signal.SIGTERM, err
+    assert "stopped and saved at step" in out
+
+
+@pytest.mark.slow
+def test_torchrun_brings_a_run_back_bit_identical(tmp_path):
+    def words(run):
+        torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+        told = ["--steps", "6000", "--checkpoint-every", "100", "--out", str(run), "--or-resume"]
+        return [*torchrun, "--max-restarts", "2", "-m", "nacre", "train", *TINY, *told]
+
+    undisturbed = subprocess.run(words(tmp_path / "a"), capture_output=True, text=True, timeout=300)
+    assert undisturbed.returncode == 0, undisturbed.stderr
+    process = subprocess.Popen(words(tmp_path / "b"), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    wait_for(tmp_path / "b", 200)
+    os.kill(child_of(process), signal.SIGKILL)
+    out, err = process.communicate(timeout=300)
+    assert process.returncode == 0, err
+    assert "resuming at step" in err, err
+    assert out.count("done: ") == 1
+    assert not checkpoint.differences(state(tmp_path / "a"), state(tmp_path / "b"))
+
+
+def command(*words):
+    return subprocess.run(
+        [sys.executable, "-m", "nacre", *map(str, words)], capture_output=True, text=True, timeout=120
+    )
+
+
+def start(*words):
+    command = [sys.executable, "-m", "nacre", *map(str, words)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def state(run):
+    folder = run / "checkpoints"
+    return checkpoint.load(folder, checkpoint.steps(folder)[-1])
+
+
+def wait_for(run, step):
+    wait_until(lambda: (checkpoint.steps(run / "checkpoints") or [0])[-1] >= step, 90)
+
+
+def wait_until(holds, seconds):
+    end = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < end
+        time.sleep(0.1)
+
+
+def child_of(process):
+    """The newest python process that `process` started."""
+    tasks = Path(f"/proc/{process.pid}/task").glob("*/children")
+    return max(int(child) for task in tasks for child in task.read_text().split())
