@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
-from torch.optim import SGD, Adam
+from torch.optim import SGD, Adam, AdamW
 
 from nacre import images, seeds
 from nacre.data.stream import Stream
+from nacre.engine.adam import fast
 from nacre.engine.average import Average
 from nacre.engine.ledger import Ledger
 from nacre.engine.settings import Training
@@ -47,6 +48,36 @@ def test_one_step_is_gradient_descent():
     assert model.part.weight.item() == pytest.approx(0.1 * 2 * 2 * x.square().mean().item())
     assert logs["loss"].item() == pytest.approx(4 * x.square().mean().item())
     assert logs["index"].item() == 3
+
+
+@pytest.mark.parametrize(
+    "optimizer",
+    [
+        partial(Adam, lr=0.01, betas=(0.5, 0.9)),
+        partial(AdamW, lr=0.01, weight_decay=0.1),
+        partial(Adam, lr=0.01, amsgrad=True),
+        partial(Adam, lr=0.01, maximize=True, eps=1e-4),
+    ],
+)
+def test_adam_is_torchs(optimizer):
+    torch.manual_seed(0)
+    mine, theirs = (nn.Sequential(nn.Conv2d(2, 3, 3), nn.Flatten(), nn.Linear(3, 2)) for _ in range(2))
+    theirs.load_state_dict(mine.state_dict())
+    ours = optimizer(mine.parameters())
+    step, reference = fast(ours), optimizer(theirs.parameters(), foreach=False, fused=False)
+    for turn in range(8):
+        if turn == 4:  # a state that is loaded is taken up
+            ours.load_state_dict(copy.deepcopy(ours.state_dict()))
+        for group in (*ours.param_groups, *reference.param_groups):
+            group["lr"] = 0.01 / (turn + 1)
+        for a, b in zip(mine.parameters(), theirs.parameters(), strict=True):
+            a.grad = torch.randn_like(a)
+            b.grad = a.grad.clone()
+        step()
+        reference.step()
+    for a, b in zip(mine.parameters(), theirs.parameters(), strict=True):
+        torch.testing.assert_close(a, b)
+    assert {float(state["step"]) for state in ours.state.values()} == {8.0}
 
 
 def test_micro_batches_give_the_same_step():

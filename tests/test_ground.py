@@ -11,18 +11,29 @@ from torch.distributions import Bernoulli, Normal, kl_divergence
 from nacre import images, losses, schedules, seeds
 
 
-def test_noise_rows_are_the_same_whoever_draws_them():
-    draw, address = seeds.normal(3), (7, 100, "elbo", "z")
-    whole = seeds.noise(draw, *address, rows=range(200))
-    for rows in (range(0, 1), range(10, 70), range(63, 65), range(128, 200), range(199, 200)):
-        assert torch.equal(seeds.noise(draw, *address, rows=rows), whole[rows.start : rows.stop])
+@pytest.mark.parametrize("draw", [seeds.normal(3), seeds.uniform(3), seeds.uniform(2, 4), seeds.uniform(1)], ids=str)
+def test_noise_rows_are_the_same_whoever_draws_them(draw):
+    address = (7, "elbo", "z")
+    whole = seeds.noise(draw, *address, at=100, rows=range(200))
+    assert whole.shape == (200, *draw.shape)
+    assert len(whole.unique()) > 0.99 * whole.numel()
+    for rows in (range(0, 1), range(10, 70), range(63, 65), range(128, 200), range(199, 200), range(5, 5)):
+        assert torch.equal(seeds.noise(draw, *address, at=100, rows=rows), whole[rows.start : rows.stop])
 
 
-def test_noise_differs_by_every_part_of_its_address():
-    draw = seeds.uniform(4)
-    addresses = [(0, 0, "a", "z"), (1, 0, "a", "z"), (0, 1, "a", "z"), (0, 0, "b", "z"), (0, 0, "a", "y")]
-    drawn = {tuple(seeds.noise(draw, *address, rows=range(1)).flatten().tolist()) for address in addresses}
-    assert len(drawn) == len(addresses)
+@pytest.mark.parametrize("draw", [seeds.normal(4), seeds.uniform(4)], ids=str)
+def test_noise_differs_by_every_part_of_its_address(draw):
+    addresses = [(0, "a", "z"), (1, "a", "z"), (0, "b", "z"), (0, "a", "y"), (0, 1, "a", "z")]
+    moments = [(address, at) for address in addresses for at in (0, 1, 2, 10**6)]
+    drawn = {tuple(seeds.noise(draw, *address, at=at, rows=range(1)).flatten().tolist()) for address, at in moments}
+    assert len(drawn) == len(moments)
+
+
+def test_noise_of_neighbouring_steps_and_rows_is_independent():
+    for draw in (seeds.normal(64), seeds.uniform(64)):
+        steps = torch.stack([seeds.noise(draw, 0, "a", at=at, rows=range(40)).flatten() for at in range(40)]).double()
+        correlations = torch.corrcoef(steps) - torch.eye(40)
+        assert correlations.abs().max() < 5 / math.sqrt(steps.shape[1])
 
 
 def test_noise_has_its_law():

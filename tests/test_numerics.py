@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch import nn
 
 from nacre.engine import numerics
 from nacre.engine.settings import Training
@@ -48,6 +49,25 @@ def test_differences_are_named():
     now = numerics.describe(Training(), CPU)
     assert numerics.differences(now, now) == []
     assert numerics.differences({**now, "threads": 77}, now) == [f"threads (was 77, is {now['threads']})"]
+
+
+def test_compiling_depends_on_model_and_length_only(monkeypatch):
+    monkeypatch.setattr(numerics.shutil, "which", lambda name: f"/usr/bin/{name}")
+    mlp, conv = nn.Linear(2, 2), nn.Conv2d(1, 1, 3)
+    assert numerics.compile_pays(mlp, CPU, 100_000)
+    assert not numerics.compile_pays(mlp, CPU, 1_000)
+    assert not numerics.compile_pays(conv, CPU, 100_000)
+    monkeypatch.setattr(numerics.shutil, "which", lambda name: None)
+    assert not numerics.compile_pays(mlp, CPU, 100_000)
+
+
+def test_memory_that_is_kept_changes_nothing():
+    torch.manual_seed(0)
+    a = torch.randn(512, 512)
+    outside = a @ a
+    with numerics._memory_kept():
+        inside = a @ a
+    assert torch.equal(inside, outside)
 
 
 def test_a_device_that_is_not_there():

@@ -1,13 +1,15 @@
 """Randomness by address: every number is a pure function of what it is for, never of what was drawn before it.
 
-Noise is addressed by (seed, purpose, …, row) and made in blocks of `BLOCK` rows, so that a rank, a micro-batch or a
-sampler that wants some rows draws just their blocks and gets the same numbers as one that wants them all.
+Noise is addressed by (seed, purpose, …, name, row): a rank, a micro-batch or a sampler that wants some rows draws just
+these, or the blocks of `BLOCK` rows that they lie in, and gets the same numbers as one that wants them all.
 """
 
+import math
+import threading
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import lru_cache
 from typing import Literal
 
 import numpy as np
@@ -16,6 +18,8 @@ from torch import Tensor
 
 BLOCK = 64
 LARGEST_SEED = 2**32 - 1
+_64_BITS = 2**64 - 1
+_own = threading.local()
 
 
 @dataclass(frozen=True)
@@ -36,22 +40,32 @@ def uniform(*shape: int) -> Draw:
     return Draw("uniform", shape)
 
 
-def mix(*address: int | str) -> int:
-    """A 63-bit seed for `address`, a path of non-negative 32-bit numbers and names (mixed by NumPy's SeedSequence)."""
-    words = [_word(part) if isinstance(part, str) else part for part in address]
-    return int(np.random.SeedSequence(words).generate_state(1, np.uint64)[0] >> np.uint64(1))
+def mix(*address: int | str, at: int = 0) -> int:
+    """A 63-bit seed for an address, a path of non-negative 32-bit numbers and names, and a moment in it.
+
+    The path is mixed by NumPy's SeedSequence, once; the moment, which is another at every step, by SplitMix64.
+    """
+    return _after(_mixed(address), at) >> 1
 
 
 def noise(
-    draw: Draw, *address: int | str, rows: range, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
+    draw: Draw,
+    *address: int | str,
+    rows: range,
+    at: int = 0,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype = torch.float32,
 ) -> Tensor:
-    """Rows `rows` (contiguous) of the noise at `address`.
+    """Rows `rows` (contiguous) of the noise at `address` and moment `at`.
 
     Returns:
         (len(rows), *draw.shape), equal to the same rows of any longer draw at the same address on the same device.
     """
+    seed = mix(*address, at=at)
+    if draw.law == "uniform" and torch.device(device).type == "cpu":
+        return _uniform(draw.shape, seed, rows).to(dtype)
     first, last = rows.start // BLOCK, -(-rows.stop // BLOCK)
-    blocks = [_block(draw, mix(*address, block), device) for block in range(first, max(last, first + 1))]
+    blocks = [_block(draw, _after(seed, block) >> 1, device) for block in range(first, max(last, first + 1))]
     joined = blocks[0] if len(blocks) == 1 else torch.cat(blocks)
     offset = rows.start - first * BLOCK
     return joined[offset : offset + len(rows)].to(dtype)
@@ -61,16 +75,38 @@ def noises(
     draws: Mapping[str, Draw],
     *address: int | str,
     rows: range,
+    at: int = 0,
     device: torch.device | str = "cpu",
     dtype: torch.dtype = torch.float32,
 ) -> dict[str, Tensor]:
     """`noise` for each name in `draws`, addressed by that name as well."""
-    return {name: noise(draw, *address, name, rows=rows, device=device, dtype=dtype) for name, draw in draws.items()}
+    return {
+        name: noise(draw, *address, name, rows=rows, at=at, device=device, dtype=dtype) for name, draw in draws.items()
+    }
 
 
 def permutation(seed: int, epoch: int, count: int) -> np.ndarray:
     """The order in which epoch `epoch` visits `count` items: (count,) int64."""
     return np.random.default_rng(mix(seed, "order", epoch)).permutation(count)
+
+
+def _uniform(shape: tuple[int, ...], seed: int, rows: range) -> Tensor:
+    """Uniform noise from PCG64 (O'Neill 2014), which is thrice as fast as torch's generator and can be set to any row."""
+    count = math.prod(shape)
+    words = -(-count // 2)  # of 64 bits a row, two numbers each
+    generator = _generator()
+    state, increment = (_after(seed, number) << 64 | _after(seed, number + 1) for number in (0, 2))
+    generator.state = {
+        "bit_generator": "PCG64",
+        "state": {"state": state, "inc": increment | 1},
+        "has_uint32": 0,
+        "uinteger": 0,
+    }
+    generator.advance(rows.start * words)
+    bits = torch.from_numpy(generator.random_raw(len(rows) * words).view(np.int32))
+    # 23 random bits as the fraction of a float in [1, 2).
+    floats = bits.bitwise_and_(0x7FFFFF).bitwise_or_(0x3F800000).view(torch.float32).sub_(1)
+    return floats.view(len(rows), 2 * words)[:, :count].reshape(len(rows), *shape)
 
 
 def _block(draw: Draw, seed: int, device: torch.device | str) -> Tensor:
@@ -79,6 +115,22 @@ def _block(draw: Draw, seed: int, device: torch.device | str) -> Tensor:
     return make(BLOCK, *draw.shape, generator=generator, device=device)
 
 
-@cache
-def _word(name: str) -> int:
-    return zlib.crc32(name.encode())
+def _generator() -> np.random.PCG64:
+    """A generator for this thread, whose state is set before each use; making one takes longer than using it."""
+    if not hasattr(_own, "generator"):
+        _own.generator = np.random.PCG64(0)
+    return _own.generator
+
+
+@lru_cache(4096)
+def _mixed(address: tuple[int | str, ...]) -> int:
+    words = [zlib.crc32(part.encode()) if isinstance(part, str) else part for part in address]
+    return int(np.random.SeedSequence(words).generate_state(1, np.uint64)[0])
+
+
+def _after(base: int, number: int) -> int:
+    """64 bits: output `number` of SplitMix64 from state `base` (Steele et al. 2014, figure 17)."""
+    z = (base + (number + 1) * 0x9E3779B97F4A7C15) & _64_BITS
+    z = ((z ^ (z >> 30)) * 0xBF58476D1CE4E5B9) & _64_BITS
+    z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) & _64_BITS
+    return z ^ (z >> 31)

@@ -55,7 +55,7 @@ class Stream:
             batch = self.resident.index_select(0, torch.from_numpy(chosen))
         batch = batch.to(self.device)
         if self.mirror:
-            chance = seeds.noise(seeds.uniform(1), self.seed, "mirror", step, rows=self.part, device=self.device)
+            chance = seeds.noise(seeds.uniform(1), self.seed, "mirror", at=step, rows=self.part, device=self.device)
             batch = images.mirror(batch, chance)
         return batch
 

@@ -1,9 +1,11 @@
 """What bit-identity depends on besides the seed: written down at step 0, applied again or refused by name on resume."""
 
+import ctypes
 import os
 import shutil
+import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
@@ -18,6 +20,9 @@ from nacre.errors import ConfigError
 FASTER_IN_ONEDNN = frozenset({("AuthenticAMD", "26")})
 """Processors (vendor, family) on which oneDNN's float32 matrix products were measured to beat the default's: on AMD's
 Zen 5 the default runs at its AVX2 rate, oneDNN at twice that."""
+
+_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
+"""Parameters of mallopt (malloc.h)."""
 
 WORTH_COMPILING = 30_000
 """Steps from which compiling an MLP's gradients pays for itself on a CPU."""
@@ -98,12 +103,32 @@ def matmul_path(device_type: str) -> Literal["onednn", "default"]:
 
 @contextmanager
 def applied(device: torch.device) -> Iterator[None]:
-    """Matrix products by `matmul_path`; afterwards as they were."""
-    if matmul_path(device.type) == "default":
+    """Matrix products by `matmul_path`, and freed memory kept for the next step; afterwards as they were."""
+    with ExitStack() as stack:
+        if matmul_path(device.type) == "onednn":
+            stack.enter_context(_precision("medium"))  # what lets torch hand float32 products to oneDNN
+        if device.type == "cpu":
+            stack.enter_context(_memory_kept())
+        yield
+
+
+@contextmanager
+def _memory_kept() -> Iterator[None]:
+    """Let glibc's malloc keep what is freed, which changes no result.
+
+    By default it gives each large tensor back to the system and takes it again a moment later, page fault by page fault:
+    600 a step for a small VAE.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    if mallopt is None:
         yield
         return
-    with _precision("medium"):  # what lets torch hand float32 products to oneDNN
+    mallopt(_MMAP_THRESHOLD, 32 << 20)  # the most that it takes
+    mallopt(_TRIM_THRESHOLD, 1 << 30)
+    try:
         yield
+    finally:
+        mallopt(_TRIM_THRESHOLD, 64 << 20)  # the bound to which malloc adapts by itself, twice the other threshold
 
 
 @contextmanager

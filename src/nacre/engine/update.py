@@ -2,6 +2,8 @@
 
 import inspect
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import nullcontext
+from functools import partial
 from typing import Any
 
 import torch
@@ -9,6 +11,7 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from nacre import images, schedules, seeds
+from nacre.engine.adam import fast
 from nacre.engine.clock import Clock
 from nacre.engine.ranks import ALONE, Ranks, batch_norms
 from nacre.engine.settings import Training
@@ -48,14 +51,14 @@ class Update:
         self.convolves = any(parameter.ndim == 4 for parameter in model.parameters())
         self.optimizer = objective.optimizer(self.parameters)
         self.rates = [training.lr or group["lr"] for group in self.optimizer.param_groups]
-        _fuse(self.optimizer)
+        self.descent = fast(self.optimizer)
         self.compiled = backend is not None
         self.descend = compiled(self.gradients, backend) if backend else self.gradients
 
     def gradients(self, batch: Batch, step: Step) -> tuple[tuple[Tensor, ...], Logs]:
         """The gradients of the objective's own parameters, and the logged parts. This, and only this, is compiled."""
-        batch = pytree.tree_map(self.prepared, batch)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.training.precision == "bf16"):
+        batch = _each(self.prepared, batch)
+        with torch.autocast(self.device.type, torch.bfloat16) if self.training.precision == "bf16" else nullcontext():
             loss, parts = self.objective.loss(batch, step)
         gradients = torch.autograd.grad(loss, self.parameters)
         return gradients, {name: part.detach() for name, part in {"loss": loss, **parts}.items()}
@@ -75,7 +78,7 @@ class Update:
             parameter.grad = _with_strides_of(parameter, gradient)
         if self.training.clip is not None:
             nn.utils.clip_grad_norm_(self.parameters, self.training.clip)
-        self.optimizer.step()
+        self.descent()
         if self.objective.after is not None:
             self.objective.after(logs)
         self.clock.lap("optimizer")
@@ -91,7 +94,8 @@ class Update:
     def accumulated(self, step: int, batch: Batch) -> tuple[tuple[Tensor, ...], Logs]:
         """Gradients and parts for the whole batch: the means over its micro-batches, which are equal in size."""
         # A loss that draws its own noise is at least the same every time it is run by this rank.
-        torch.default_generator.manual_seed(seeds.mix(self.training.seed, step, self.objective.name, self.ranks.rank))
+        own = seeds.mix(self.training.seed, self.objective.name, self.ranks.rank, at=step)
+        torch.default_generator.manual_seed(own)
         try:
             results = [self.descend(part, Step(index, noise)) for part, index, noise in self.micro_batches(step, batch)]
         except RuntimeError as error:
@@ -121,22 +125,30 @@ class Update:
 
     def micro_batches(self, step: int, batch: Batch) -> Iterator[tuple[Batch, Tensor, dict[str, Tensor]]]:
         """This rank's batch in parts, each with the rows of the whole batch's noise that belong to it."""
-        size = len(pytree.tree_leaves(batch)[0])
+        size = len(batch if isinstance(batch, Tensor) else pytree.tree_leaves(batch)[0])
         first = self.ranks.rank * size
         index = torch.tensor(step, device=self.device)
         for start in range(0, size, size // self.training.accumulate):
             rows = range(start, start + size // self.training.accumulate)
             noise = seeds.noises(
                 self.objective.draws,
-                *(self.training.seed, step, self.objective.name),
+                *(self.training.seed, self.objective.name),
+                at=step,
                 rows=range(first + rows.start, first + rows.stop),
                 device=self.device,
                 dtype=self.dtype,
             )
-            part = (
-                batch if len(rows) == size else pytree.tree_map(lambda x, rows=rows: x[rows.start : rows.stop], batch)
-            )
+            part = batch if len(rows) == size else _each(partial(_rows, start=rows.start, stop=rows.stop), batch)
             yield part, index, noise
+
+
+def _each(function: Callable[[Tensor], Tensor], batch: Batch) -> Batch:
+    """`function` on each tensor of a batch."""
+    return function(batch) if isinstance(batch, Tensor) else pytree.tree_map(function, batch)
+
+
+def _rows(tensor: Tensor, start: int, stop: int) -> Tensor:
+    return tensor[start:stop]
 
 
 def owned(model: nn.Module, objective: Objective) -> list[nn.Parameter]:
@@ -183,14 +195,6 @@ def _with_strides_of(parameter: Tensor, gradient: Tensor) -> Tensor:
     if gradient.stride() == parameter.stride():
         return gradient
     return torch.empty_like(parameter, memory_format=torch.preserve_format).copy_(gradient)
-
-
-def _fuse(optimizer: torch.optim.Optimizer) -> None:
-    """One kernel for the whole update, where the optimizer has one and the user has not chosen."""
-    if isinstance(optimizer, torch.optim.Adam | torch.optim.AdamW):
-        for group in optimizer.param_groups:
-            if group["foreach"] is None and group["fused"] is None:
-                group["fused"] = True
 
 
 def lengths(updates: Iterable[Update], steps: int) -> dict[str, int]:
