@@ -278,13 +278,14 @@ def test_settings_that_cannot_be_meant(settings, sentence):
         Training(**settings)
 
 
-def test_the_hot_path_asks_the_device_nothing(monkeypatch):
-    """No .item(), .cpu(), .tolist() or bool(tensor) between two reports."""
-    model = WGANGP((2,), hidden=(8,), n_critic=2).train()
+def hot_path(device):
+    """A function that plays some steps without a report, and the ledger that they went into."""
+    model = WGANGP((2,), hidden=(8,), n_critic=2).to(device).train()
     training = Training(steps=10, batch_size=4, clip=1.0)
     updates = [Update(model, objective, training) for objective in model.objectives()]
     average, ledger = Average(model, 0.9), Ledger()
-    stream = Stream(np.random.default_rng(0).normal(size=(20, 2)).astype(np.float32), np.arange(20), 4)
+    items = np.random.default_rng(0).normal(size=(20, 2)).astype(np.float32)
+    stream = Stream(items, np.arange(20), 4, device=device)
 
     def steps(numbers):
         for step in numbers:
@@ -295,6 +296,12 @@ def test_the_hot_path_asks_the_device_nothing(monkeypatch):
             average.update(step)
 
     steps(range(2))  # optimizers set up their state
+    return steps, ledger
+
+
+def test_the_hot_path_asks_the_device_nothing(monkeypatch):
+    """No .item(), .cpu(), .tolist() or bool(tensor) between two reports."""
+    steps, ledger = hot_path("cpu")
 
     def forbidden(self, *arguments, **keywords):
         raise AssertionError("the hot path asked the device")
@@ -303,4 +310,15 @@ def test_the_hot_path_asks_the_device_nothing(monkeypatch):
         for name in ("item", "cpu", "tolist", "__bool__", "numpy"):
             patch.setattr(torch.Tensor, name, forbidden)
         steps(range(2, 8))
+    assert "critic/loss" in ledger.means()
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_the_hot_path_never_waits_for_the_gpu():
+    steps, ledger = hot_path("cuda")
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        steps(range(2, 8))
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
     assert "critic/loss" in ledger.means()

@@ -43,7 +43,7 @@ class Stream:
         self.items, self.rows, self.batch_size = items, rows, batch_size
         self.seed, self.mirror, self.device = seed, mirror, torch.device(device)
         self.part = range(batch_size) if part is None else part
-        self.resident = None if isinstance(items, np.memmap) else torch.from_numpy(items)
+        self.resident = None if isinstance(items, np.memmap) else _placed(items, self.device)
         self.orders: dict[int, np.ndarray] = {}
 
     def batch(self, step: int) -> Tensor:
@@ -52,8 +52,8 @@ class Stream:
         if self.resident is None:
             batch = torch.from_numpy(self.items[chosen])
         else:
-            batch = self.resident.index_select(0, torch.from_numpy(chosen))
-        batch = batch.to(self.device)
+            batch = self.resident.index_select(0, _moved(torch.from_numpy(chosen), self.resident.device))
+        batch = _moved(batch, self.device)
         if self.mirror:
             chance = seeds.noise(seeds.uniform(1), self.seed, "mirror", at=step, rows=self.part, device=self.device)
             batch = images.mirror(batch, chance)
@@ -74,3 +74,18 @@ class Stream:
             self.orders = {old: order for old, order in self.orders.items() if old == epoch - 1}
             self.orders[epoch] = self.rows[seeds.permutation(self.seed, epoch, len(self.rows))]
         return self.orders[epoch]
+
+
+def _placed(items: np.ndarray, device: torch.device) -> Tensor:
+    """Items where batches are gathered: on a GPU if they take no more than a quarter of what it has free."""
+    tensor = torch.from_numpy(items)
+    if device.type == "cuda" and items.nbytes <= torch.cuda.mem_get_info(device)[0] // 4:
+        return tensor.to(device)
+    return tensor
+
+
+def _moved(tensor: Tensor, device: torch.device) -> Tensor:
+    """A tensor on a device; on its way to a GPU nothing waits for it."""
+    if tensor.device.type == "cpu" and device.type == "cuda":
+        return tensor.pin_memory().to(device, non_blocking=True)
+    return tensor.to(device)

@@ -1,5 +1,6 @@
 """Ranks: processes that train one model together, each with its part of every batch."""
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -122,7 +123,7 @@ def _contact() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        reason = " ".join(str(error).split())[:120]
+        reason = re.sub(r"\[\S*\] ", "", " ".join(str(error).split()))[:100]
         raise RunError(
             f"rank {dist.get_rank()} lost contact with the others ({reason}); checkpoints written before are kept: start all "
             "the ranks again with `nacre resume`."

@@ -53,7 +53,9 @@ class Update:
         self.rates = [training.lr or group["lr"] for group in self.optimizer.param_groups]
         self.descent = fast(self.optimizer)
         self.compiled = backend is not None
-        self.descend = compiled(self.gradients, backend) if backend else self.gradients
+        # A replayed graph gives its results in the same memory each time, and micro-batches must be kept.
+        graphs = self.device.type == "cuda" and training.accumulate == 1
+        self.descend = compiled(self.gradients, backend, graphs) if backend else self.gradients
 
     def gradients(self, batch: Batch, step: Step) -> tuple[tuple[Tensor, ...], Logs]:
         """The gradients of the objective's own parameters, and the logged parts. This, and only this, is compiled."""
@@ -127,7 +129,7 @@ class Update:
         """This rank's batch in parts, each with the rows of the whole batch's noise that belong to it."""
         size = len(batch if isinstance(batch, Tensor) else pytree.tree_leaves(batch)[0])
         first = self.ranks.rank * size
-        index = torch.tensor(step, device=self.device)
+        index = torch.full((), step, device=self.device)  # filled there: a copy from here would wait
         for start in range(0, size, size // self.training.accumulate):
             rows = range(start, start + size // self.training.accumulate)
             noise = seeds.noises(
@@ -171,8 +173,8 @@ def owned(model: nn.Module, objective: Objective) -> list[nn.Parameter]:
     return parameters
 
 
-def compiled(function: Callable[..., Any], backend: str) -> Callable[..., Any]:
-    """`function`, which calls torch.autograd.grad, compiled as one graph.
+def compiled(function: Callable[..., Any], backend: str, graphs: bool = False) -> Callable[..., Any]:
+    """`function`, which calls torch.autograd.grad, compiled as one graph; a CUDA graph if `graphs`.
 
     `trace_autograd_ops` lets Dynamo see through autograd.grad, a penalty's inner gradient included; without it a
     double backward is refused, and with it and a backward() *outside* the graph nothing would be trained.
@@ -181,9 +183,13 @@ def compiled(function: Callable[..., Any], backend: str) -> Callable[..., Any]:
     own: dict[str, Any] = (
         {"isolate_recompiles": True} if "isolate_recompiles" in inspect.signature(torch.compile).parameters else {}
     )
+    if graphs and backend == "inductor":
+        own["mode"] = "reduce-overhead"
     run = torch.compile(function, backend=backend, fullgraph=True, dynamic=False, **own)
 
     def call(*arguments: Any) -> Any:
+        if graphs:
+            torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
         with torch._dynamo.config.patch(trace_autograd_ops=True):
             return run(*arguments)
 
