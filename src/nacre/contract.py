@@ -22,7 +22,7 @@ from nacre.engine.checkpoint import differences, same
 from nacre.engine.settings import Training
 from nacre.engine.update import Update
 from nacre.errors import NacreError
-from nacre.networks import is_image
+from nacre.networks import has_batch_norm, is_image
 from nacre.pretrained import Pretrained, load
 from nacre.protocols import Objective, Step, capabilities
 from nacre.run import resume, train
@@ -215,7 +215,7 @@ def compiled_equals_eager(subject: Subject) -> str:
 def micro_batches_agree(subject: Subject) -> str:
     """gradients do not depend on micro-batches (to 1e-10 in float64), nor so on ranks"""
     model = subject.build(torch.float64)
-    if any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in model.modules()):
+    if has_batch_norm(model):
         raise NotApplicable("batch norm sees the batch")
     worst = 0.0
     for objective in objectives(model):

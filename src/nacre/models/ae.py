@@ -21,9 +21,9 @@ class AE(nn.Module):
         latent_dim: size of the code.
         loss: what reconstruction is judged by: "bce", binary cross-entropy on grey values (images only; a
             reconstruction loss, no likelihood), or "mse", squared error; "auto" takes bce for images, mse for vectors.
-        network: "mlp", "conv", or by the shape: conv for images of 32 pixels and more.
+        network: "mlp", "conv", "resnet" (residual blocks), or by the shape: conv for images of 32 pixels and more.
         hidden: sizes of the MLP's hidden layers, from the data to the code; the decoder mirrors them.
-        width: channels of the first convolution.
+        width: channels of the first convolution; of a resnet, everywhere.
     """
 
     def __init__(

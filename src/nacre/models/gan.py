@@ -28,9 +28,10 @@ class GAN(nn.Module):
             gradients when the discriminator wins.
         r1: γ, weight of the penalty γ/2 E ‖∇ D(x)‖² at real items, images taken in [-1, 1] (Mescheder et al. 2018);
             0 is the game as first published.
-        network: "mlp", "conv" (DCGAN), or by the shape: conv for images of 16 pixels and more.
+        network: "mlp", "conv" (DCGAN), "resnet" (residual blocks), or by the shape: conv for images of 16 pixels and more.
         hidden: sizes of the MLP's hidden layers, from the latent to the data; the discriminator mirrors them.
-        width: channels of the discriminator's first convolution and of the generator's last hidden one.
+        width: channels of the discriminator's first convolution and of the generator's last hidden one; of a
+            resnet, everywhere.
     """
 
     def __init__(
@@ -71,13 +72,15 @@ class GAN(nn.Module):
         """-E log D(x) - E log(1 - D(G(z))), the discriminator's side of eq. 1, and the penalty on its slope."""
         with torch.no_grad():
             fake = self.sample(step.noise)
-        # Real and fake go through separately: together they would share the statistics of a batch norm.
-        on_fake = self.realness(fake)
         parts: Logs = {}
         if self.r1:
+            on_fake = self.realness(fake)
             parts["r1"], on_real = losses.r1_penalty(lambda x: self.discriminator(x).squeeze(1), self.scale(real))
+        elif networks.has_batch_norm(self.discriminator):
+            # Together, real and fake would share its statistics.
+            on_fake, on_real = self.realness(fake), self.realness(real)
         else:
-            on_real = self.realness(real)
+            on_real, on_fake = self.realness(torch.cat([real, fake])).chunk(2)
         loss = losses.discriminator_loss(on_real, on_fake) + self.r1 / 2 * sum(parts.values())
         return loss, {"d_real": on_real.sigmoid().mean(), "d_fake": on_fake.sigmoid().mean(), **parts}
 

@@ -13,7 +13,7 @@ from nacre import images, losses, networks
 from nacre.errors import ConfigError, at_least
 from nacre.networks import Kind, Shape
 from nacre.protocols import Batch, Logs, Objective, Step
-from nacre.seeds import Draw, normal, uniform
+from nacre.seeds import Draw, coarse, normal
 
 SMALLEST_STD = 1 / 256
 """One grey level: below it a density on dequantized images would reward the quantization itself."""
@@ -26,7 +26,7 @@ class Bernoulli(nn.Module):
 
     def __init__(self, shape: Shape) -> None:
         super().__init__()
-        self.draws: dict[str, Draw] = {"pixels": uniform(*shape)}
+        self.draws: dict[str, Draw] = {"pixels": coarse(*shape)}
 
     def observe(self, x: Tensor, noise: Mapping[str, Tensor]) -> Tensor:
         return images.binarize(x, noise["pixels"])
@@ -45,7 +45,7 @@ class Gaussian(nn.Module):
         super().__init__()
         self.image = networks.is_image(shape)
         self.name = f"{'dequantized images' if self.image else 'vectors'}, Gaussian likelihood with one learned σ"
-        self.draws: dict[str, Draw] = {"pixels": uniform(*shape)} if self.image else {}
+        self.draws: dict[str, Draw] = {"pixels": coarse(*shape)} if self.image else {}
         self.log_std = nn.Parameter(torch.tensor(math.log(0.2) if self.image else 0.0))
 
     def observe(self, x: Tensor, noise: Mapping[str, Tensor]) -> Tensor:
@@ -69,9 +69,9 @@ class VAE(nn.Module):
             "gaussian": one learned σ ≥ 1/256 for all pixels of dequantized images, or for all dimensions of vectors.
             "auto": bernoulli for grey images under 32 pixels, otherwise gaussian.
         beta: weight of the rate KL(q(z|x) || p(z)); 1 is the ELBO (Higgins et al. 2017 call more a β-VAE).
-        network: "mlp", "conv", or by the shape: conv for images of 32 pixels and more.
+        network: "mlp", "conv", "resnet" (residual blocks), or by the shape: conv for images of 32 pixels and more.
         hidden: sizes of the MLP's hidden layers, from the data to the latent; the decoder mirrors them.
-        width: channels of the first convolution.
+        width: channels of the first convolution; of a resnet, everywhere.
     """
 
     def __init__(

@@ -26,10 +26,11 @@ class WGANGP(nn.Module):
         latent_dim: size of the latent.
         n_critic: steps of the critic for one of the generator; every step is one batch.
         gp_weight: λ, weight of the gradient penalty.
-        network: "mlp", "conv" (DCGAN, the critic without batch norm), or by the shape: conv for images of 16 pixels
-            and more.
+        network: "mlp", "conv" (DCGAN, the critic without batch norm), "resnet" (the paper's for CIFAR-10, at --width 128), or
+            by the shape: conv for images of 16 pixels and more.
         hidden: sizes of the MLP's hidden layers, from the latent to the data; the critic mirrors them.
-        width: channels of the critic's first convolution and of the generator's last hidden one.
+        width: channels of the critic's first convolution and of the generator's last hidden one; of a
+            resnet, everywhere.
     """
 
     def __init__(
