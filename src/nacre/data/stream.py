@@ -1,5 +1,7 @@
 """Which items a step sees: a pure function of the step."""
 
+import warnings
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -40,19 +42,16 @@ class Stream:
                 f"a batch takes {batch_size} items and there are {len(rows)} to train on; "
                 f"add images or take --batch-size {max(1, len(rows))} or less."
             )
-        self.items, self.rows, self.batch_size = items, rows, batch_size
+        self.rows, self.batch_size = rows, batch_size
         self.seed, self.mirror, self.device = seed, mirror, torch.device(device)
         self.part = range(batch_size) if part is None else part
-        self.resident = None if isinstance(items, np.memmap) else _placed(items, self.device)
+        self.items = _placed(items, self.device)
         self.orders: dict[int, np.ndarray] = {}
 
     def batch(self, step: int) -> Tensor:
         """This rank's part of a step's batch: (len(part), C, H, W) uint8 or (len(part), D) float32, on the device."""
         chosen = self.indices(step)[self.part.start : self.part.stop]
-        if self.resident is None:
-            batch = torch.from_numpy(self.items[chosen])
-        else:
-            batch = self.resident.index_select(0, _moved(torch.from_numpy(chosen), self.resident.device))
+        batch = self.items.index_select(0, _moved(torch.from_numpy(chosen), self.items.device))
         batch = _moved(batch, self.device)
         if self.mirror:
             chance = seeds.noise(seeds.uniform(1), self.seed, "mirror", at=step, rows=self.part, device=self.device)
@@ -78,7 +77,9 @@ class Stream:
 
 def _placed(items: np.ndarray, device: torch.device) -> Tensor:
     """Items where batches are gathered: on a GPU if they take no more than a quarter of what it has free."""
-    tensor = torch.from_numpy(items)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a mapped file cannot be written to, and nobody does
+        tensor = torch.from_numpy(items)
     if device.type == "cuda" and items.nbytes <= torch.cuda.mem_get_info(device)[0] // 4:
         return tensor.to(device)
     return tensor

@@ -1,0 +1,208 @@
+"""What grows with what: ranks, images, steps.
+
+    python benchmarks/scale.py [--only ranks images steps] [--results DIR]
+
+ranks:  the step time on 1, 2 and 4 processes of this machine, beside the model of docs/scale.md, whose constants (seconds
+        an item, latency and bandwidth of an all-reduce) are measured in the same run.
+images: images/s with 10^4, 10^5 and 10^6 images in the data set.
+steps:  size of the log and resident memory over 10^6 steps of a tiny model.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.distributed as dist
+
+import rows
+from nacre.run import launch
+
+STEPS, BATCH = 300, 256
+VAE = ["vae", "--hidden", "[400]", "--latent-dim", "20", "--network", "mlp", "--sample-every", "0", "--compile", "off"]
+
+
+def main() -> None:
+    """Measure what was asked for; one row each."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", nargs="+", choices=("ranks", "images", "steps"), default=("ranks", "images", "steps"))
+    parser.add_argument("--results", type=Path, default=rows.RESULTS, help="folder of the rows")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--steps", type=int, default=10**6, help="of the long run")
+    parser.add_argument("--collective", nargs=3, metavar=("RANK", "SIZE", "PORT"), help=argparse.SUPPRESS)
+    asked = parser.parse_args()
+    if asked.collective:
+        return print(json.dumps(collective(*map(int, asked.collective))))
+    with tempfile.TemporaryDirectory() as folder:
+        if "ranks" in asked.only:
+            print(ranks(Path(folder), asked.rounds, asked.results))
+        if "images" in asked.only:
+            print(images(Path(folder), asked.rounds, asked.results))
+        if "steps" in asked.only:
+            print(steps(Path(folder), asked.steps, asked.results))
+    return None
+
+
+def ranks(folder: Path, rounds: int, results: Path) -> Path:
+    """Step time by the number of processes, measured and by the model."""
+    data = pixels(folder / "small.npy", 20_000)
+    found: dict[int, list[float]] = {1: [], 2: [], 4: []}
+    messages: dict[int, list[tuple[float, float]]] = {2: [], 4: []}
+    for turn in range(rounds):
+        for size, times in found.items():
+            run = folder / f"ranks-{turn}-{size}"
+            times.append(step_time(train(data, run, STEPS, "--batch-size", str(BATCH), "--devices", str(size))))
+        for size, seen in messages.items():
+            seen.append(all_reduces(size))
+    cores, parameters = os.cpu_count() or 1, 784 * 400 * 2 + 400 * 60 + 400 + 40 + 400 + 784
+    one = statistics.median(found[1])
+    fixed = one * 0.15  # the optimizer and the average, done by every rank; see the shares in the log
+    values: dict[str, float] = {}
+    for size, times in found.items():
+        message = 0.0
+        if size > 1:
+            latency, bandwidth = (statistics.median(each) for each in zip(*messages[size], strict=True))
+            message = latency + 2 * (size - 1) / size * 4 * parameters / bandwidth
+            values |= {f"{size}: latency s": latency, f"{size}: bandwidth B/s": bandwidth}
+        crowded = max(1.0, size / cores)  # ranks that share a core take turns
+        predicted = crowded * ((one - fixed) / size + fixed) + message
+        values |= {f"{size}: measured s": statistics.median(times), f"{size}: predicted s": predicted}
+    for name, value in values.items():
+        print(f"{name}: {value:.4g}")
+    protocol = (
+        f"VAE MLP 784-400-20, whole batch {BATCH}, {STEPS} steps, one thread a process, gloo; the median over {rounds} rounds of "
+        "the median step of the log's lines after the first. Latency and bandwidth from all-reduces of 8 B and 4 MB between "
+        "as many processes. Predicted: docs/scale.md with these, 15 % of one rank's step taken as not shared out, and ranks "
+        "beyond the cores taking turns."
+    )
+    return rows.write_row("scale-ranks", protocol, values, [0], rounds, results=results, measured=found, cores=cores)
+
+
+def images(folder: Path, rounds: int, results: Path) -> Path:
+    """Images/s by the size of the data set."""
+    found: dict[int, list[float]] = {10**4: [], 10**5: [], 10**6: []}
+    sources = {count: pixels(folder / f"{count}.npy", count) for count in found}
+    for turn in range(rounds):
+        for count, rates in found.items():
+            run = train(sources[count], folder / f"images-{turn}-{count}", STEPS * 3, "--batch-size", "128")
+            rates.append(128 / step_time(run))
+    values = {f"{count} images: images/s": statistics.median(rates) for count, rates in found.items()}
+    shares = {f"{count} images: share of data": data_share(folder / f"images-0-{count}") for count in found}
+    print(values | shares)
+    protocol = (
+        f"VAE MLP 784-400-20, batch 128, random 28×28 images from .npy files, {STEPS * 3} steps, median of the log's lines after "
+        f"the first; median of {rounds} interleaved rounds."
+    )
+    return rows.write_row("scale-images", protocol, values | shares, [0], rounds, results=results, measured=found)
+
+
+def steps(folder: Path, count: int, results: Path) -> Path:
+    """Log and memory over a long run."""
+    run = folder / "long"
+    tiny = ["--hidden", "[4]", "--latent-dim", "2", "--n-critic", "1", "--batch-size", "8", "--compile", "off"]
+    settings = ["--steps", str(count), "--checkpoint-every", str(count // 10), "--out", str(run)]
+    command = [sys.executable, "-m", "nacre", "train", "wgan_gp", "--data", "toy:ring8", *tiny, *settings]
+    begun = time.perf_counter()
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    memory: dict[int, float] = {}
+    while process.poll() is None:
+        time.sleep(0.5)
+        reached = [int(path.name[5:]) for path in (run / "checkpoints").glob("step-*")]
+        if reached and max(reached) not in memory:
+            memory[max(reached)] = resident(process.pid)
+    assert process.returncode == 0, process.returncode
+    log = (run / "log.jsonl").stat().st_size
+    lines = len((run / "log.jsonl").read_text().splitlines())
+    whole = sum(path.stat().st_size for path in run.rglob("*") if path.is_file())
+    seen = [each for each in memory.values() if each]
+    values = {
+        "log, bytes": log,
+        "log, lines": lines,
+        "run directory, bytes": whole,
+        "resident at the first checkpoint, bytes": seen[0],
+        "resident at the last, bytes": seen[-1],
+        "microseconds a step": 1e6 * (time.perf_counter() - begun) / count,
+    }
+    print(values)
+    protocol = f"wgan_gp on toy:ring8, hidden 4, n_critic 1, {count:,} steps of 8, default logging, one process."
+    return rows.write_row("scale-steps", protocol, values, [0], 1, results=results, memory=memory)
+
+
+def pixels(path: Path, count: int) -> Path:
+    """A file of random images."""
+    rng = np.random.default_rng(0)
+    np.save(path, rng.integers(0, 256, (count, 1, 28, 28), np.uint8))
+    return path
+
+
+def train(data: Path, run: Path, count: int, *words: str) -> Path:
+    """A run of nacre's, in processes of its own with one thread each."""
+    quiet = ["--log-every", "25", "--checkpoint-every", str(10**9), "--steps", str(count), "--out", str(run)]
+    command = [sys.executable, "-m", "nacre", "train", *VAE, "--data", str(data), *quiet, *words]
+    subprocess.run(command, check=True, capture_output=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    return run
+
+
+def step_time(run: Path) -> float:
+    """Seconds a step: the median over the lines of the log but the first."""
+    lines = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    rates = [line["images_per_s"] for line in lines if "images_per_s" in line][1:]
+    batch = 1000 * next(line["kimg"] / line["step"] for line in lines if "kimg" in line)
+    return batch / statistics.median(rates)
+
+
+def data_share(run: Path) -> float:
+    """Share of the time that went into data."""
+    lines = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    return [line["shares"]["data"] for line in lines if "shares" in line][-1]
+
+
+def all_reduces(size: int) -> tuple[float, float]:
+    """Latency in seconds and bandwidth in bytes/s of an all-reduce between `size` processes."""
+    port = str(launch._free_port())
+    processes = [
+        subprocess.Popen(
+            [sys.executable, __file__, "--collective", str(rank), str(size), port],
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(size)
+    ]
+    answers = [json.loads(process.communicate()[0]) for process in processes]
+    return answers[0][0], answers[0][1]
+
+
+def collective(rank: int, size: int, port: int) -> list[float]:
+    """One rank's share in measuring all-reduces."""
+    dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=size)
+    small, large = (statistics.median([one_reduce(torch.ones(count)) for _ in range(60)][10:]) for count in (2, 2**20))
+    dist.destroy_process_group()
+    bandwidth = 2 * (size - 1) / size * 4 * 2**20 / max(1e-9, large - small)
+    return [small, bandwidth]
+
+
+def one_reduce(tensor: torch.Tensor) -> float:
+    begun = time.perf_counter()
+    dist.all_reduce(tensor)
+    return time.perf_counter() - begun
+
+
+def resident(process: int) -> float:
+    """Resident memory of a process in bytes; 0 if it is gone."""
+    try:
+        text = Path(f"/proc/{process}/status").read_text()
+    except OSError:
+        return 0.0
+    return next((1024.0 * int(line.split()[1]) for line in text.splitlines() if line.startswith("VmRSS")), 0.0)
+
+
+if __name__ == "__main__":
+    main()
