@@ -190,8 +190,12 @@ def compiled(function: Callable[..., Any], backend: str, graphs: bool = False) -
     def call(*arguments: Any) -> Any:
         if graphs:
             torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
-        with torch._dynamo.config.patch(trace_autograd_ops=True):
+        config = torch._dynamo.config
+        before, config.trace_autograd_ops = config.trace_autograd_ops, True  # config.patch would take 10 µs
+        try:
             return run(*arguments)
+        finally:
+            config.trace_autograd_ops = before
 
     return call
 
