@@ -1,16 +1,15 @@
 """Image files in a folder: listed by one walk that opens none of them, and read one by one."""
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property, partial
 from hashlib import blake2b
 from pathlib import Path
 from typing import BinaryIO
 
 from nacre.data.dataset import BadFile, Listing
-from nacre.data.decode import ImageFile, UnreadableError
+from nacre.data.decode import Header, Picture, UnreadableError, read_header, read_picture
 from nacre.data.layout import arrange, is_junk, matters
 from nacre.errors import DataError
 
@@ -43,9 +42,15 @@ class FileSource:
     paths: tuple[str, ...]
     read: Callable[[str], BinaryIO]
 
-    def images(self, rows: Sequence[int]) -> Iterator[ImageFile]:
-        """The images of `rows`, none of them open yet."""
-        return (ImageFile(partial(self.read, self.paths[row])) for row in rows)
+    def header(self, index: int) -> Header:
+        """What image `index` says about itself."""
+        with self.read(self.paths[index]) as file:
+            return read_header(file)
+
+    def picture(self, index: int) -> Picture:
+        """The decoded image `index`."""
+        with self.read(self.paths[index]) as file:
+            return read_picture(file)
 
 
 def scan(root: Path) -> Scan:
