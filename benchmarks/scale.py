@@ -1,11 +1,12 @@
 """What grows with what: ranks, images, steps.
 
-    python benchmarks/scale.py [--only ranks images steps] [--results DIR]
+    python benchmarks/scale.py [--only ranks images steps start] [--results DIR]
 
 ranks:  the step time on 1, 2 and 4 processes of this machine, beside the model of docs/scale.md, whose constants (seconds
         an item, latency and bandwidth of an all-reduce) are measured in the same run.
 images: images/s with 10^4, 10^5 and 10^6 images in the data set.
 steps:  size of the log and resident memory over 10^6 steps of a tiny model.
+start:  seconds from the start of `nacre sample RUN` to the file, for a 28×28 model.
 """
 
 import argparse
@@ -25,6 +26,7 @@ import torch.distributed as dist
 import rows
 from nacre.run import launch
 
+ALL = ("ranks", "images", "steps", "start")
 STEPS, BATCH = 300, 256
 VAE = ["vae", "--hidden", "[400]", "--latent-dim", "20", "--network", "mlp", "--sample-every", "0", "--compile", "off"]
 
@@ -32,7 +34,7 @@ VAE = ["vae", "--hidden", "[400]", "--latent-dim", "20", "--network", "mlp", "--
 def main() -> None:
     """Measure what was asked for; one row each."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", nargs="+", choices=("ranks", "images", "steps"), default=("ranks", "images", "steps"))
+    parser.add_argument("--only", nargs="+", choices=ALL, default=ALL)
     parser.add_argument("--results", type=Path, default=rows.RESULTS, help="folder of the rows")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=10**6, help="of the long run")
@@ -47,6 +49,8 @@ def main() -> None:
             print(images(Path(folder), asked.rounds, asked.results))
         if "steps" in asked.only:
             print(steps(Path(folder), asked.steps, asked.results))
+        if "start" in asked.only:
+            print(start(Path(folder), asked.rounds, asked.results))
     return None
 
 
@@ -133,6 +137,25 @@ def steps(folder: Path, count: int, results: Path) -> Path:
     print(values)
     protocol = f"wgan_gp on toy:ring8, hidden 4, n_critic 1, {count:,} steps of 8, default logging, one process."
     return rows.write_row("scale-steps", protocol, values, [0], 1, results=results, memory=memory)
+
+
+def start(folder: Path, rounds: int, results: Path) -> Path:
+    """Seconds from the start of a process to its answer."""
+    run = train(pixels(folder / "start.npy", 1000), folder / "start", 50)
+    commands = {
+        "nacre sample RUN": ["sample", str(run), "--out", str(folder / "drawn.png")],
+        "nacre --help": ["--help"],
+    }
+    found: dict[str, list[float]] = {name: [] for name in commands}
+    for _ in range(rounds + 1):
+        for name, words in commands.items():
+            begun = time.perf_counter()
+            subprocess.run([sys.executable, "-m", "nacre", *words], check=True, capture_output=True)
+            found[name].append(time.perf_counter() - begun)
+    values = {f"{name}, s": statistics.median(each[1:]) for name, each in found.items()}
+    print(values)
+    protocol = f"28×28 VAE MLP, from process start to exit, median of {rounds} after one to warm the page cache."
+    return rows.write_row("scale-start", protocol, values, [0], rounds, results=results, measured=found)
 
 
 def pixels(path: Path, count: int) -> Path:
