@@ -23,7 +23,7 @@ class AE(nn.Module):
             reconstruction loss, no likelihood), or "mse", squared error; "auto" takes bce for images, mse for vectors.
         network: "mlp", "conv", "resnet" (residual blocks), or by the shape: conv for images of 32 pixels and more.
         hidden: sizes of the MLP's hidden layers, from the data to the code; the decoder mirrors them.
-        width: channels of the first convolution; of a resnet, everywhere.
+        width: channels of the first convolution; of a resnet, at all sizes up to 32 pixels.
     """
 
     def __init__(

@@ -31,7 +31,7 @@ class GAN(nn.Module):
         network: "mlp", "conv" (DCGAN), "resnet" (residual blocks), or by the shape: conv for images of 16 pixels and more.
         hidden: sizes of the MLP's hidden layers, from the latent to the data; the discriminator mirrors them.
         width: channels of the discriminator's first convolution and of the generator's last hidden one; of a
-            resnet, everywhere.
+            resnet, at all sizes up to 32 pixels.
     """
 
     def __init__(

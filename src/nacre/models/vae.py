@@ -71,7 +71,7 @@ class VAE(nn.Module):
         beta: weight of the rate KL(q(z|x) || p(z)); 1 is the ELBO (Higgins et al. 2017 call more a β-VAE).
         network: "mlp", "conv", "resnet" (residual blocks), or by the shape: conv for images of 32 pixels and more.
         hidden: sizes of the MLP's hidden layers, from the data to the latent; the decoder mirrors them.
-        width: channels of the first convolution; of a resnet, everywhere.
+        width: channels of the first convolution; of a resnet, at all sizes up to 32 pixels.
     """
 
     def __init__(

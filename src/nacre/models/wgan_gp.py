@@ -30,7 +30,7 @@ class WGANGP(nn.Module):
             by the shape: conv for images of 16 pixels and more.
         hidden: sizes of the MLP's hidden layers, from the latent to the data; the critic mirrors them.
         width: channels of the critic's first convolution and of the generator's last hidden one; of a
-            resnet, everywhere.
+            resnet, at all sizes up to 32 pixels, where half of conv's channels take about as long.
     """
 
     def __init__(

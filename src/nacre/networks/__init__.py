@@ -9,14 +9,15 @@ from torch import nn
 from nacre.errors import ConfigError
 from nacre.networks.dcgan import dcgan_decoder, dcgan_encoder
 from nacre.networks.mlp import mlp, mlp_decoder, mlp_encoder
+from nacre.networks.resnet import resnet_decoder, resnet_encoder
 
 Shape: TypeAlias = tuple[int, ...]
 """(C, H, W) for images, (D,) for vectors."""
 
 Norm: TypeAlias = Literal["batch", "none"]
-Kind: TypeAlias = Literal["auto", "mlp", "conv"]
+Kind: TypeAlias = Literal["auto", "mlp", "conv", "resnet"]
 
-__all__ = ["Kind", "Norm", "Shape", "decoder", "encoder", "is_image", "kind_for", "mlp"]
+__all__ = ["Kind", "Norm", "Shape", "decoder", "encoder", "has_batch_norm", "is_image", "kind_for", "mlp"]
 
 
 def is_image(shape: Shape) -> bool:
@@ -24,14 +25,21 @@ def is_image(shape: Shape) -> bool:
     return len(shape) == 3
 
 
-def kind_for(shape: Shape, kind: Kind = "auto", smallest: int = 16) -> Literal["mlp", "conv"]:
+def has_batch_norm(network: nn.Module) -> bool:
+    """Whether a network's output for one item depends on the others in the batch while it is trained."""
+    return any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in network.modules())
+
+
+def kind_for(shape: Shape, kind: Kind = "auto", smallest: int = 16) -> Literal["mlp", "conv", "resnet"]:
     """The backbone for items of `shape`: convolutions for images of `smallest` pixels and more, otherwise an MLP.
 
     Raises:
         ConfigError: convolutions were asked for where there is nothing to convolve over.
     """
-    if kind == "conv" and (not is_image(shape) or min(shape[1:]) < 4):
-        raise ConfigError(f"network 'conv' needs images of at least 4×4 pixels, got items of shape {shape}; use 'mlp'.")
+    if kind in ("conv", "resnet") and (not is_image(shape) or min(shape[1:]) < 4):
+        raise ConfigError(
+            f"network '{kind}' needs images of at least 4×4 pixels, got items of shape {shape}; use 'mlp'."
+        )
     if kind != "auto":
         return kind
     return "conv" if is_image(shape) and min(shape[1:]) >= smallest else "mlp"
@@ -51,15 +59,18 @@ def encoder(
     """A network from items of `shape` to `outputs` numbers: (N, *shape) ↦ (N, outputs).
 
     Args:
-        kind: "mlp", "conv" (strided convolutions), or by shape.
-        width: channels after the first convolution.
+        kind: "mlp", "conv" (strided convolutions), "resnet" (residual blocks), or by shape.
+        width: channels after the first convolution; of a resnet, at all sizes up to 32 pixels.
         hidden: sizes of the MLP's hidden layers.
         norm: what stands between the convolutions; "none" for a critic under a gradient penalty.
-        activation: of the MLP; the convolutional network uses LeakyReLU(.2).
+        activation: of the MLP; the convolutional network uses LeakyReLU(.2), the residual one ReLU.
         bias: of the last layer; a critic of which only differences count has none.
     """
-    if kind_for(shape, kind) == "conv":
+    chosen = kind_for(shape, kind)
+    if chosen == "conv":
         return dcgan_encoder(shape, outputs, width=width, norm=norm, bias=bias)
+    if chosen == "resnet":
+        return resnet_encoder(shape, outputs, width=width, norm=norm, bias=bias)
     return mlp_encoder(math.prod(shape), outputs, hidden=hidden, activation=activation, bias=bias)
 
 
@@ -74,6 +85,9 @@ def decoder(
     activation: Callable[[], nn.Module] = nn.ReLU,
 ) -> nn.Module:
     """A network from `inputs` numbers to items of `shape`, without an output activation: (N, inputs) ↦ (N, *shape)."""
-    if kind_for(shape, kind) == "conv":
+    chosen = kind_for(shape, kind)
+    if chosen == "conv":
         return dcgan_decoder(inputs, shape, width=width, norm=norm)
+    if chosen == "resnet":
+        return resnet_decoder(inputs, shape, width=width, norm=norm)
     return mlp_decoder(inputs, shape, hidden=hidden, activation=activation)
