@@ -152,7 +152,7 @@ def test_splitting_anew_decodes_nothing(tmp_path, monkeypatch):
     assert (open_set(root, **SHARES, split_seed=3, mirror=False).split != first.split).any()
 
 
-@pytest.mark.parametrize("change", ["content", "touch", "add", "remove", "caption"])
+@pytest.mark.parametrize("change", ["content", "size", "touch", "add", "remove", "rename", "caption"])
 def test_a_changed_folder_is_decoded_again(change, tmp_path):
     root = folder(tmp_path / "photos", pictures(["a.png", "b.png"]) | {"a.txt": b"one"})
     first = open_set(root)
@@ -160,6 +160,12 @@ def test_a_changed_folder_is_decoded_again(change, tmp_path):
         status = (root / "a.png").stat()
         (root / "a.png").write_bytes(encoded(pixels(50)))
         os.utime(root / "a.png", ns=(status.st_atime_ns, status.st_mtime_ns + 1))
+    elif change == "size":  # with the time of before
+        status = (root / "a.png").stat()
+        (root / "a.png").write_bytes(encoded(pixels(50, 9, 9)))
+        os.utime(root / "a.png", ns=(status.st_atime_ns, status.st_mtime_ns))
+    elif change == "rename":
+        (root / "a.png").rename(root / "z.png")
     elif change == "touch":
         os.utime(root / "a.png", ns=(0, 0))
     elif change == "add":
@@ -170,6 +176,7 @@ def test_a_changed_folder_is_decoded_again(change, tmp_path):
         folder(root, {"a.txt": b"two words"})
     second = open_set(root)
     assert (second.fingerprint == first.fingerprint) == (change == "touch")
+    assert (second.names == first.names) == (change in ("content", "size", "touch", "caption"))
     assert len(list((tmp_path / "cache").glob("*.npy"))) == 1
 
 
@@ -190,18 +197,18 @@ def wrong_shape(path):
 
 
 def another_name(path):
-    path.write_text(path.read_text().replace("a.png", "z.png"))
+    path.write_bytes(path.read_bytes().replace(b"a.png", b"z.png"))
 
 
 @pytest.mark.parametrize(
     ("pattern", "spoil"),
     [
         ("*.npy", halved),
-        ("*.json", halved),
+        ("*.record", halved),
         ("*.npy", wrong_shape),
-        ("*.json", another_name),
+        ("*.record", another_name),
         ("*.npy", lambda path: path.unlink()),
-        ("*.json", lambda path: path.write_text("[]")),
+        ("*.record", lambda path: path.write_text("[]")),
         ("*.npy", lambda path: path.write_bytes(bytes(path.stat().st_size))),
     ],
 )
@@ -227,7 +234,7 @@ def test_a_cache_that_cannot_be_written_is_only_noted(blocked, tmp_path, monkeyp
     if blocked == "folder":
         (tmp_path / "cache").write_text("a file where the folder should be")
     else:
-        monkeypatch.setattr(cache, "write_text", full_disk)
+        monkeypatch.setattr(cache.np, "savez", full_disk)
     root = folder(tmp_path / "photos", pictures(["a.png", "b.png"]))
     found = open_set(root)
     assert (found.items[1] == np.moveaxis(pixels(1), 2, 0)).all()
@@ -236,7 +243,7 @@ def test_a_cache_that_cannot_be_written_is_only_noted(blocked, tmp_path, monkeyp
     assert found.items.copy().shape == (2, 3, 8, 8)
 
 
-def full_disk(*_arguments):
+def full_disk(*_arguments, **_named):
     raise OSError(28, "No space left on device")
 
 
@@ -279,10 +286,29 @@ def test_two_builders_at_once(tmp_path):
     assert open_set(root).fingerprint == found[0]
 
 
-def test_a_new_heic_reader_makes_a_new_entry(monkeypatch):
-    before = cache.key("x", DataSettings())
+def test_a_new_decoder_makes_a_new_entry(monkeypatch):
+    keys = [cache.key("x", DataSettings())]
     monkeypatch.setattr(cache, "can_read_heic", lambda: True)
-    assert cache.key("x", DataSettings()) != before
+    keys.append(cache.key("x", DataSettings()))
+    monkeypatch.setattr(cache.jpeg, "decoder", lambda: "another")
+    keys.append(cache.key("x", DataSettings()))
+    assert len(set(keys)) == 3
+
+
+def test_a_record_with_flipped_bytes_is_never_believed(tmp_path):
+    files = pictures(["cat/a.png", "dog/b.png"])
+    files["metadata.jsonl"] = b'{"file_name": "cat/a.png", "text": "caf\xc3\xa9 \\ud800 \\u0000", "split": "test"}'
+    root = folder(tmp_path / "photos", files)
+    first = open_set(root)
+    (path,) = (tmp_path / "cache").glob("*.record")
+    whole, generator = path.read_bytes(), np.random.default_rng(0)
+    for _ in range(40):
+        spoilt = bytearray(whole)
+        spoilt[generator.integers(len(whole))] ^= 1 << int(generator.integers(8))
+        path.write_bytes(spoilt)
+        again = open_set(root)
+        assert (again.fingerprint, again.names, again.captions) == (first.fingerprint, first.names, first.captions)
+        assert path.read_bytes() == whole
 
 
 def test_bad_files_found_while_decoding_leave_no_gap(tmp_path):

@@ -44,7 +44,7 @@ def opened_zip(path: Path) -> Iterator[FileSource]:
         DataError: it is damaged, holds no image, or metadata that cannot be understood.
     """
     with ExitStack() as held:
-        with _reading(path):
+        with reading(path):
             archive = held.enter_context(zipfile.ZipFile(path))
         members = {info.filename.replace("\\", "/"): info for info in archive.infolist() if _is_file(info)}
         files, bad = _safe(members)
@@ -64,7 +64,7 @@ def opened_tar(path: Path) -> Iterator[FileSource]:
         DataError: it is damaged, holds no image, or metadata that cannot be understood.
     """
     with ExitStack() as held:
-        with _reading(path):
+        with reading(path):
             file = held.enter_context(_uncompressed(path))
             archive = held.enter_context(tarfile.open(fileobj=file, mode="r:"))
             members = {info.name.removeprefix("./"): info for info in archive.getmembers() if info.isreg()}
@@ -79,18 +79,29 @@ def opened_tar(path: Path) -> Iterator[FileSource]:
         yield source_of(files, read, str(path), bad)
 
 
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Raise DataError where an archive turns out to be damaged."""
+    try:
+        yield
+    except DAMAGE as error:
+        raise DataError(f"{path} cannot be read as an archive: {sentence(error)}.") from error
+
+
+def leads_out(name: str) -> bool:
+    """Whether the path of a member would leave the archive if it were unpacked."""
+    return name.startswith("/") or ".." in name.split("/") or name[1:2] == ":"
+
+
+def sentence(error: Exception) -> str:
+    """What went wrong, short and on one line."""
+    return " ".join(str(error).split())[:120].rstrip(".") or type(error).__name__
+
+
 def refuse_bomb(path: Path, packed: int, unpacked: int) -> None:
     """Raise DataError when `packed` bytes claim to hold so many that it must be a mistake or an attack."""
     if unpacked > BOMB_SIZE and unpacked > BOMB_RATIO * packed:
         raise DataError(f"{path} would grow from {packed:,} to {unpacked:,} bytes or more, which no data set does.")
-
-
-@contextmanager
-def _reading(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except DAMAGE as error:
-        raise DataError(f"{path} cannot be read as an archive: {_sentence(error)}.") from error
 
 
 def _is_file(info: zipfile.ZipInfo) -> bool:
@@ -100,7 +111,7 @@ def _is_file(info: zipfile.ZipInfo) -> bool:
 def _safe(members: Iterable[str]) -> tuple[tuple[str, ...], tuple[BadFile, ...]]:
     """The members that matter, sorted; and those whose path would leave the archive."""
     names = [name for name in sorted(members) if matters(name)]
-    outside = {name for name in names if name.startswith("/") or ".." in name.split("/") or name[1:2] == ":"}
+    outside = {name for name in names if leads_out(name)}
     files = [name for name in names if name not in outside and not any(map(is_junk, name.split("/")))]
     return tuple(files), tuple(BadFile(name, "its path leads out of the archive") for name in sorted(outside))
 
@@ -112,7 +123,7 @@ def _whole(open_member: Callable[[], IO[bytes]], size: int) -> BinaryIO:
         with open_member() as member:
             return io.BytesIO(member.read(LARGEST_MEMBER))
     except DAMAGE as error:
-        raise UnreadableError(_sentence(error)) from error
+        raise UnreadableError(sentence(error)) from error
 
 
 @contextmanager
@@ -134,7 +145,3 @@ def _uncompressed(path: Path) -> Iterator[IO[bytes]]:
                 refuse_bomb(path, packed, unpacked.tell())
         unpacked.seek(0)
         yield unpacked
-
-
-def _sentence(error: Exception) -> str:
-    return " ".join(str(error).split())[:120] or type(error).__name__

@@ -1,7 +1,7 @@
 """Images and vectors that are arrays already: what their shapes and values mean, and NumPy's own files."""
 
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any
@@ -32,14 +32,21 @@ class ArraySource:
     images: np.ndarray
     white: float = 255.0
 
-    def header(self, index: int) -> Header:
+    def header(self) -> Header:
         """What every image of the array is."""
         _, height, width, channels = self.images.shape
         return Header((width, height), MODES[channels])
 
-    def picture(self, index: int) -> Picture:
-        """Image `index` as uint8."""
-        return Picture(self.block(index, index + 1)[0], MODES[self.images.shape[3]])
+    def visit(self, rows: Sequence[int]) -> Iterator["ArrayImage"]:
+        """The images of `rows`."""
+        return (ArrayImage(self, row) for row in rows)
+
+    def in_place(self) -> np.ndarray | None:
+        """The images as (N, 1 or 3, H, W) uint8 if they lie just so in a file that is mapped, otherwise None. As long as
+        they are used, the file may be replaced but must not be written to."""
+        planes = np.moveaxis(self.images, 3, 1)
+        ready = planes.dtype == np.uint8 and self.white == 255 and planes.shape[1] < 4 and planes.flags.c_contiguous
+        return planes if ready and isinstance(planes, np.memmap) else None
 
     def block(self, start: int, stop: int) -> np.ndarray:
         """Images `start` to `stop` as (n, H, W, 1 or 3) uint8, transparency over white."""
@@ -49,6 +56,22 @@ class ArraySource:
         alpha = levels[:, :, :, 3:].astype(np.uint32)
         # Rounded to the nearest: (colour × alpha + 255 × (255 - alpha)) / 255.
         return ((levels[:, :, :, :3] * alpha + 255 * (255 - alpha) + 127) // 255).astype(np.uint8)
+
+
+@dataclass(frozen=True, eq=False)
+class ArrayImage:
+    """Image `row` of an array."""
+
+    source: ArraySource
+    row: int
+
+    def header(self) -> Header:
+        """What every image of the array is."""
+        return self.source.header()
+
+    def picture(self) -> Picture:
+        """The image as uint8."""
+        return Picture(self.source.block(self.row, self.row + 1)[0], self.header().mode)
 
 
 @dataclass(frozen=True, eq=False)
@@ -139,6 +162,12 @@ def blocks(count: int) -> Iterator[tuple[int, int]]:
     return ((start, min(start + BLOCK, count)) for start in range(0, count, BLOCK))
 
 
+def numbered(labels: np.ndarray) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Labels of any numbers or texts as 0 … K - 1 in sorted order, (N,) int64, and what each was."""
+    values, numbers = np.unique(labels, return_inverse=True)
+    return numbers.astype(np.int64), tuple(str(value) for value in values)
+
+
 def _joined(arrays: list[np.ndarray], name: str) -> np.ndarray:
     if any(array.shape[1:] != arrays[0].shape[1:] for array in arrays):
         shapes = " and ".join(str(array.shape) for array in arrays)
@@ -155,7 +184,7 @@ _EXPECTED = "images (N, H, W), (N, H, W, C) or (N, C, H, W), or vectors (N, D), 
 
 
 def _range(values: np.ndarray, name: str) -> tuple[float, float]:
-    """The least and the greatest value, block by block; refuses what is not a number."""
+    """Bounds of the values, block by block: the least and the greatest, but for bytes; refuses what is not a number."""
     low, high = np.inf, -np.inf
     for start, stop in blocks(len(values)):
         block = values[start:stop]
@@ -164,6 +193,8 @@ def _range(values: np.ndarray, name: str) -> tuple[float, float]:
             if not finite.all():
                 raise DataError(f"Row {start + int(np.argmin(finite))} of {name} holds NaN or infinity.")
         low, high = min(low, float(block.min())), max(high, float(block.max()))
+        if values.dtype == np.uint8 and high > 1:  # what else may come is known; a large file is not read to its end
+            return 0.0, 255.0
     return low, high
 
 
@@ -190,7 +221,7 @@ def _flat_images(values: np.ndarray) -> tuple[str, ...]:
 def _listing(parts: list[Part], classes: tuple[str, ...], name: str) -> Listing:
     labels = _labels(parts, name)
     if labels is not None:
-        labels, classes = (labels.astype(np.int64), classes) if classes else _numbered(labels)
+        labels, classes = (labels.astype(np.int64), classes) if classes else numbered(labels)
     fixed = np.concatenate([np.full(len(part.values), part.split, np.int8) for part in parts])
     names = tuple(map(str, range(len(fixed))))
     return Listing(names, "photos", labels, classes, None, None if (fixed == UNSAID).all() else fixed)
@@ -208,12 +239,6 @@ def _labels(parts: list[Part], name: str) -> np.ndarray | None:
             )
         labels.append(part.labels.ravel())
     return np.concatenate(labels)
-
-
-def _numbered(labels: np.ndarray) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Labels of any numbers or texts as 0 … K - 1 in sorted order, (N,) int64, and what each was."""
-    values, numbers = np.unique(labels, return_inverse=True)
-    return numbers.astype(np.int64), tuple(str(value) for value in values)
 
 
 def _parts(arrays: Mapping[str, np.ndarray], path: Path) -> list[Part]:

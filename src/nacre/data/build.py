@@ -2,12 +2,13 @@
 
 import os
 import warnings
+from array import array
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from hashlib import blake2b
-from typing import BinaryIO, Protocol, TypeVar
+from typing import Any, BinaryIO, Protocol, TypeVar
 
 import numpy as np
 
@@ -19,20 +20,28 @@ from nacre.errors import DataError
 
 LARGEST_UNSCALED, USUAL_SIZE = 128, 64
 # Pillow lets other threads run while it decodes and resizes. For small images that is too short to gain anything
-# (measured: two threads took 1.3 times as long as one at 64x64), and more threads than this only take memory.
+# (measured: two threads took 1.3 times as long as one at 64x64), and more threads than this only take memory. Processes
+# gain nothing over threads: at 500x500 two were as fast as two threads, at 64x64 they took 1.4 times as long as one.
 THREADS = min(8, os.cpu_count() or 1)
 WORTH_A_THREAD = 1 << 16  # pixels
 
 R = TypeVar("R")
+T = TypeVar("T")
+
+
+class Image(Protocol):
+    """An image that is not decoded yet. Any thread may ask, and what is asked may raise UnreadableError."""
+
+    def header(self) -> Header: ...
+    def picture(self) -> Picture: ...
 
 
 class Source(Protocol):
-    """Images that can be asked for one by one, from several threads."""
+    """Images that are visited in order, as often as need be: those of `rows`, which ascend."""
 
     @property
     def listing(self) -> Listing: ...
-    def header(self, index: int) -> Header: ...
-    def picture(self, index: int) -> Picture: ...
+    def visit(self, rows: Sequence[int]) -> Iterator[Image]: ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,7 +60,6 @@ class Record:
 class Decoded:
     """One image: its pixels in the target shape, and what is remembered of the original."""
 
-    index: int
     item: np.ndarray
     digest: bytes
     size: str
@@ -59,12 +67,16 @@ class Decoded:
     animated: bool
 
 
+def _indices() -> "array[int]":
+    return array("q")
+
+
 @dataclass(eq=False)
 class _Tally:
-    """What is known of a source while it is being decoded."""
+    """What is known of a source while it is being decoded; a few bytes an image, for there may be millions."""
 
-    rows: list[int] = field(default_factory=list)
-    digests: list[bytes] = field(default_factory=list)
+    rows: "array[int]" = field(default_factory=_indices)
+    digests: bytearray = field(default_factory=bytearray)
     sizes: Counter[str] = field(default_factory=Counter)
     modes: Counter[str] = field(default_factory=Counter)
     bad: list[BadFile] = field(default_factory=list)
@@ -77,9 +89,9 @@ class _Tally:
         else:
             self.bad.append(BadFile(name, str(error)))
 
-    def add(self, image: Decoded) -> None:
-        self.rows.append(image.index)
-        self.digests.append(image.digest)
+    def add(self, row: int, image: Decoded) -> None:
+        self.rows.append(row)
+        self.digests += image.digest
         self.sizes[image.size] += 1
         self.modes[image.mode] += 1
         self.animated += image.animated
@@ -108,26 +120,27 @@ def build(source: Source, name: str, settings: DataSettings, file: BinaryIO, *, 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         tally = _Tally()
-        headers = _examine(source, tally, progress)
+        rows, headers = _examine(source, tally, progress)
         bad = (*source.listing.bad, *tally.bad)
-        if not headers and tally.heic and not bad:
+        if not rows and tally.heic and not bad:
             raise DataError(f"{name} holds no other images; {_about_heic(tally.heic)}.")
-        refuse_too_many_bad(bad, len(headers), settings.max_bad, name)
-        target, note = choose_target(list(headers.values()), settings)
-        content = _write(source, headers, target, tally, file, progress)
-    listing = source.listing.keep(tally.rows).noting(*note, *tally.notes())
+        refuse_too_many_bad(bad, len(rows), settings.max_bad, name)
+        target, note = choose_target(headers, settings)
+        images = _decoded(source, rows, target, _are_large(headers))
+        content = _write(images, source.listing.names, target, tally, file, bar(len(rows), *_DECODING, progress))
+    listing = source.listing.keep(np.array(tally.rows, np.int64)).noting(*note, *tally.notes())
     bad = tuple(sorted((*source.listing.bad, *tally.bad), key=lambda file: file.name))
     return Record(
         shape=(len(tally.rows), *target.shape),
         listing=listing.finding(bad),
-        digests=b"".join(tally.digests),
+        digests=bytes(tally.digests),
         sizes=dict(tally.sizes.most_common()),
         modes=dict(tally.modes.most_common()),
         content=content,
     )
 
 
-def choose_target(headers: list[Header], settings: DataSettings) -> tuple[Target, tuple[str, ...]]:
+def choose_target(headers: Collection[Header], settings: DataSettings) -> tuple[Target, tuple[str, ...]]:
     """The shape that images with these headers are brought to, and a note if it is not what the user would expect."""
     channels = settings.channels or (1 if all(header.grey for header in headers) else 3)
     if settings.size:
@@ -141,48 +154,72 @@ def choose_target(headers: list[Header], settings: DataSettings) -> tuple[Target
     return Target(USUAL_SIZE, USUAL_SIZE, channels, settings.fit), (note,)
 
 
-def _examine(source: Source, tally: _Tally, progress: bool) -> dict[int, Header]:
-    """The headers of the images that have one, by index."""
+def _examine(source: Source, tally: _Tally, progress: bool) -> "tuple[array[int], Counter[Header]]":
+    """The rows of the images that have a header, and how many there are of each."""
     names = source.listing.names
-    found = {}
+    rows, headers = _indices(), Counter[Header]()
+    images = zip(range(len(names)), source.visit(range(len(names))), strict=True)
     with bar(len(names), "looking at images", "image", progress) as shown:
-        for index, header in map(_attempt(source.header), range(len(names))):
+        for row, header in map(_attempt(_header), images):
             shown.update()
             if isinstance(header, UnreadableError):
-                tally.refuse(names[index], header)
+                tally.refuse(names[row], header)
             else:
-                found[index] = header
-    return found
+                rows.append(row)
+                headers[header] += 1
+    return rows, headers
+
+
+def _header(image: Image) -> Header:
+    return image.header()
+
+
+def _are_large(headers: Counter[Header]) -> bool:
+    pixels = sum(header.size[0] * header.size[1] * count for header, count in headers.items())
+    return pixels > WORTH_A_THREAD * headers.total()
+
+
+def _decoded(
+    source: Source, rows: Sequence[int], target: Target, large: bool
+) -> Iterator[tuple[int, Decoded | UnreadableError]]:
+    """The images of `rows` in the target shape, in order."""
+
+    def decode(image: Image) -> Decoded:
+        picture = image.picture()
+        height, width, _ = picture.pixels.shape
+        item = np.ascontiguousarray(fitted(picture.pixels, target))
+        return Decoded(item, digest(picture.pixels), f"{width}x{height}", picture.mode, picture.animated)
+
+    images = zip(rows, source.visit(rows), strict=True)
+    return _in_parallel(_attempt(decode), images) if large else map(_attempt(decode), images)
 
 
 def _write(
-    source: Source, headers: dict[int, Header], target: Target, tally: _Tally, file: BinaryIO, progress: bool
+    images: Iterator[tuple[int, Decoded | UnreadableError]],
+    names: Sequence[str],
+    target: Target,
+    tally: _Tally,
+    file: BinaryIO,
+    progress: Any,
 ) -> str:
-    """Decode the images that have `headers` into `file`, in order; the digest of the items comes back."""
-
-    def decoded(index: int) -> Decoded:
-        picture = source.picture(index)
-        height, width, _ = picture.pixels.shape
-        item = np.ascontiguousarray(fitted(picture.pixels, target))
-        return Decoded(index, item, digest(picture.pixels), f"{width}x{height}", picture.mode, picture.animated)
-
-    pixels = sum(width * height for width, height in (header.size for header in headers.values()))
-    large = pixels > WORTH_A_THREAD * len(headers)
-    images = _in_parallel(_attempt(decoded), headers) if large else map(_attempt(decoded), headers)
+    """Write decoded images into `file`, in order; the digest of the items comes back."""
     _write_header(file, 0, target)
     state = blake2b(digest_size=DIGEST_SIZE)
-    with bar(len(headers), "decoding images", "image", progress) as shown:
-        for index, image in images:
+    with progress as shown:
+        for row, image in images:
             shown.update()
             if isinstance(image, UnreadableError):
-                tally.refuse(source.listing.names[index], image)
+                tally.refuse(names[row], image)
             else:
-                tally.add(image)
+                tally.add(row, image)
                 state.update(image.item.data)
                 file.write(image.item.data)
     file.seek(0)
     _write_header(file, len(tally.rows), target)
     return content_digest(state, (len(tally.rows), *target.shape), "|u1")
+
+
+_DECODING = "decoding images", "image"
 
 
 def _write_header(file: BinaryIO, count: int, target: Target) -> None:
@@ -191,25 +228,26 @@ def _write_header(file: BinaryIO, count: int, target: Target) -> None:
     np.lib.format.write_array_header_1_0(file, header)
 
 
-def _attempt(work: Callable[[int], R]) -> Callable[[int], tuple[int, R | UnreadableError]]:
-    """`work` with its index beside the result, and a file's failure as a result."""
+def _attempt(work: Callable[[T], R]) -> Callable[[tuple[int, T]], tuple[int, R | UnreadableError]]:
+    """`work` on what has a number, with that number beside the result, and a file's failure as a result."""
 
-    def attempt(index: int) -> tuple[int, R | UnreadableError]:
+    def attempt(numbered: tuple[int, T]) -> tuple[int, R | UnreadableError]:
+        number, given = numbered
         try:
-            return index, work(index)
+            return number, work(given)
         except UnreadableError as error:
-            return index, error
+            return number, error
 
     return attempt
 
 
-def _in_parallel(work: Callable[[int], R], indices: Iterable[int]) -> Iterator[R]:
-    """`work` on each index by a pool of threads, in order, at most two images a thread ahead of who asks."""
+def _in_parallel(work: Callable[[T], R], inputs: Iterable[T]) -> Iterator[R]:
+    """`work` on each input by a pool of threads, in order, at most two a thread ahead of who asks."""
     pool = ThreadPoolExecutor(THREADS)
     waiting: deque[Future[R]] = deque()
     try:
-        for index in indices:
-            waiting.append(pool.submit(work, index))
+        for given in inputs:
+            waiting.append(pool.submit(work, given))
             if len(waiting) > 2 * THREADS:
                 yield waiting.popleft().result()
         while waiting:

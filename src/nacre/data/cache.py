@@ -1,33 +1,39 @@
 """Decoded images on disk: one .npy file a source and size, found again by the stamp of what it was made from.
 
-`<key>.json` says everything but the items, after a digest of itself; `<key>-<stamp>.npy` holds the items. Each is written
-aside and renamed, the JSON last, so that a reader finds a pair that belongs together or none. Nothing is trusted that
-can be seen to be wrong: a missing, shortened or unreadable part means that the source is decoded again.
+`<key>-<stamp>.npy` holds the items, `<key>.record` all else: a digest of what follows, then a .npz of a few words in JSON
+and of arrays with an entry for each item. Each is written aside and renamed, the record last, so that a reader finds a
+pair that belongs together or none. Nothing is trusted that can be seen to be wrong: a missing, shortened or unreadable
+part means that the source is decoded again. A source that is such an .npy file itself is used where it lies.
 """
 
+import io
 import json
 import math
 import os
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from hashlib import blake2b
+from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 
+from nacre.data import jpeg
+from nacre.data.archives import DAMAGE
 from nacre.data.build import Record
 from nacre.data.dataset import DIGEST_SIZE, BadFile, Listing, Prepared
 from nacre.data.decode import can_read_heic
 from nacre.data.settings import DataSettings
 from nacre.errors import DataError
-from nacre.files import whole_file, write_text
+from nacre.files import whole_file
 
-VERSION = 1
-LARGEST_IN_MEMORY = 1 << 28  # bytes
+VERSION = 2
+LARGEST_IN_MEMORY = 1 << 26  # bytes
+SUM_SIZE = 16  # bytes
 ABANDONED = 24 * 3600  # seconds after which a half-written file is nobody's
 
 
@@ -38,7 +44,7 @@ def cache_folder() -> Path:
 
 def key(source: str, settings: DataSettings) -> str:
     """A name for what `source` is when it is decoded under `settings`; the split is no part of it."""
-    parts = [VERSION, source, settings.size, settings.fit, settings.channels, can_read_heic()]
+    parts = [VERSION, source, settings.size, settings.fit, settings.channels, can_read_heic(), jpeg.decoder()]
     return blake2b(json.dumps(parts).encode(), digest_size=12).hexdigest()
 
 
@@ -46,12 +52,12 @@ def find(source: str, key: str, stamp: str) -> Prepared | None:
     """What was stored under `key`, if it is whole and was made from what has this `stamp`."""
     folder = cache_folder()
     try:
-        told = _checked((folder / f"{key}.json").read_text(encoding="utf-8"))
+        told, record = _read(folder / f"{key}.record")
         if told["stamp"] != stamp or told["version"] != VERSION:
             return None
-        record = _record(told)
-        items = _items(folder / f"{key}-{stamp}.npy", record.shape)
-    except (OSError, ValueError, KeyError, TypeError):
+        path = Path(source) if told["in_place"] else folder / f"{key}-{stamp}.npy"
+        items = _planes(path, record.shape) if told["in_place"] else _items(path, record.shape)
+    except (*DAMAGE, KeyError, TypeError):
         return None
     return prepared(source, items, record)
 
@@ -71,12 +77,22 @@ def store(source: str, key: str, stamp: str, fill: Callable[[BinaryIO], Record])
         folder.mkdir(parents=True, exist_ok=True)
         with whole_file(path) as aside, aside.open("wb") as file:
             record = fill(file)
-        write_text(folder / f"{key}.json", _with_sum(json.dumps(_told(record, stamp))))
+        _write(folder / f"{key}.record", record, stamp, in_place=False)
         _forget_older(folder, key, path)
         return prepared(source, _items(path, record.shape), record)
     except OSError as error:
         note = f"The decoded images are not kept: {folder} cannot be written ({error.strerror}); NACRE_CACHE names another."
     return _store_nowhere(source, fill, note)
+
+
+def store_in_place(source: str, key: str, stamp: str, items: np.ndarray, record: Record) -> Prepared:
+    """Keep the record of a source that is an .npy file with just these items; a cache that cannot be written only costs
+    the time to make the record again."""
+    folder = cache_folder()
+    with suppress(OSError):
+        folder.mkdir(parents=True, exist_ok=True)
+        _write(folder / f"{key}.record", record, stamp, in_place=True)
+    return prepared(source, items, record)
 
 
 def prepared(source: str, items: np.ndarray, record: Record) -> Prepared:
@@ -108,6 +124,14 @@ def _items(path: Path, shape: tuple[int, ...]) -> np.ndarray:
     return items
 
 
+def _planes(path: Path, shape: tuple[int, ...]) -> np.ndarray:
+    """Map a source's own file as (N, C, H, W); ValueError if that is not how it lies there."""
+    items: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
+    if items.dtype != np.uint8 or not items.flags.c_contiguous:
+        raise ValueError("another array")
+    return items.reshape(shape)
+
+
 def _header_size(file: BinaryIO, shape: tuple[int, ...]) -> int:
     if np.lib.format.read_magic(file) != (1, 0):
         raise ValueError("not what this version writes")
@@ -125,53 +149,73 @@ def _forget_older(folder: Path, key: str, kept: Path) -> None:
                 path.unlink()
 
 
-def _with_sum(text: str) -> str:
-    return f"{blake2b(text.encode(), digest_size=16).hexdigest()}\n{text}"
-
-
-def _checked(content: str) -> dict[str, Any]:
-    """The JSON after the first line, which is its digest; ValueError if it is another's."""
-    text = content.partition("\n")[2]
-    if content != _with_sum(text):
-        raise ValueError("not what was written")
-    told: dict[str, Any] = json.loads(text)
-    return told
-
-
-def _told(record: Record, stamp: str) -> dict[str, Any]:
+def _write(path: Path, record: Record, stamp: str, *, in_place: bool) -> None:
     listing = record.listing
-    return {
+    told = {
         "version": VERSION,
         "stamp": stamp,
+        "in_place": in_place,
         "shape": record.shape,
-        "digests": record.digests.hex(),
         "sizes": record.sizes,
         "modes": record.modes,
         "content": record.content,
-        "names": listing.names,
         "kind": listing.kind,
-        "labels": None if listing.labels is None else listing.labels.tolist(),
         "classes": listing.classes,
-        "captions": listing.captions,
-        "fixed": None if listing.fixed is None else listing.fixed.tolist(),
         "notes": listing.notes,
         "bad": [[file.name, file.reason] for file in listing.bad],
     }
+    arrays: dict[str, Any] = {"told": np.frombuffer(json.dumps(told).encode(), np.uint8)}
+    arrays["digests"] = np.frombuffer(record.digests, np.uint8)
+    arrays |= _packed("names", listing.names)
+    if listing.captions is not None:
+        arrays |= _packed("captions", listing.captions)
+    arrays |= {
+        name: array for name, array in (("labels", listing.labels), ("fixed", listing.fixed)) if array is not None
+    }
+    file = io.BytesIO()
+    np.savez(file, **arrays)
+    with whole_file(path) as aside, aside.open("wb") as written:
+        written.write(_sum(file.getbuffer()))
+        written.write(file.getbuffer())
 
 
-def _record(told: dict[str, Any]) -> Record:
-    count = told["shape"][0]
+def _read(path: Path) -> tuple[dict[str, Any], Record]:
+    """What `_write` wrote; ValueError and the like if it is something else."""
+    content = memoryview(path.read_bytes())
+    if content[:SUM_SIZE] != _sum(content[SUM_SIZE:]):
+        raise ValueError("not what was written")
+    with np.load(io.BytesIO(content[SUM_SIZE:]), allow_pickle=False) as stored:
+        arrays = dict(stored)
+    told = json.loads(arrays["told"].tobytes())
     listing = Listing(
-        names=tuple(told["names"]),
+        names=_unpacked("names", arrays),
         kind=told["kind"],
-        labels=None if told["labels"] is None else np.array(told["labels"], np.int64),
+        labels=arrays.get("labels"),
         classes=tuple(told["classes"]),
-        captions=None if told["captions"] is None else tuple(told["captions"]),
-        fixed=None if told["fixed"] is None else np.array(told["fixed"], np.int8),
+        captions=_unpacked("captions", arrays) if "captions" in arrays else None,
+        fixed=arrays.get("fixed"),
         notes=tuple(told["notes"]),
         bad=tuple(BadFile(name, reason) for name, reason in told["bad"]),
     )
-    digests = bytes.fromhex(told["digests"])
-    if len(listing.names) != count or len(digests) != count * DIGEST_SIZE:
+    digests = arrays["digests"].tobytes()
+    if not len(listing.names) == len(digests) // DIGEST_SIZE == told["shape"][0]:
         raise ValueError("names, digests and items differ in number")
-    return Record(tuple(told["shape"]), listing, digests, told["sizes"], told["modes"], told["content"])
+    record = Record(tuple(told["shape"]), listing, digests, told["sizes"], told["modes"], told["content"])
+    return told, record
+
+
+def _sum(content: memoryview) -> bytes:
+    return blake2b(content, digest_size=SUM_SIZE).digest()
+
+
+def _packed(name: str, texts: Sequence[str]) -> dict[str, np.ndarray]:
+    """Texts end to end in UTF-8, and how many characters each has, for there may be millions."""
+    joined = "".join(texts).encode("utf-8", "surrogatepass")
+    lengths = np.fromiter(map(len, texts), np.int64, len(texts))
+    return {name: np.frombuffer(joined, np.uint8), f"{name}_lengths": lengths}
+
+
+def _unpacked(name: str, arrays: Mapping[str, np.ndarray]) -> tuple[str, ...]:
+    joined = arrays[name].tobytes().decode("utf-8", "surrogatepass")
+    ends = accumulate(arrays[f"{name}_lengths"].tolist(), initial=0)
+    return tuple([joined[start:end] for start, end in pairwise(ends)])

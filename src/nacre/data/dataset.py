@@ -58,8 +58,10 @@ class Listing:
         """The same listing with more notes."""
         return replace(self, notes=self.notes + notes)
 
-    def keep(self, rows: list[int]) -> "Listing":
-        """The same listing with only `rows`, in their order."""
+    def keep(self, rows: np.ndarray) -> "Listing":
+        """The same listing with only `rows`, ascending int64 indices."""
+        if len(rows) == len(self.names):
+            return self
         return replace(
             self,
             names=tuple(self.names[row] for row in rows),

@@ -2,7 +2,7 @@
 
 import importlib.util
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import lru_cache
@@ -11,6 +11,7 @@ from typing import BinaryIO
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from nacre.data import jpeg
 from nacre.data.settings import Fit
 
 MOST_PIXELS = 64_000_000
@@ -93,6 +94,23 @@ class Picture:
     animated: bool = False
 
 
+@dataclass(frozen=True, eq=False)
+class ImageFile:
+    """An image file, perhaps inside another file: `open` gives its bytes or raises UnreadableError."""
+
+    open: Callable[[], BinaryIO]
+
+    def header(self) -> Header:
+        """What it says about itself; see `read_header`."""
+        with self.open() as file:
+            return read_header(file)
+
+    def picture(self) -> Picture:
+        """Its pixels; see `read_picture`."""
+        with self.open() as file:
+            return read_picture(file)
+
+
 @dataclass(frozen=True)
 class Target:
     """The one shape that every picture of a set is brought to, and how."""
@@ -113,6 +131,8 @@ def read_header(file: BinaryIO) -> Header:
     Raises:
         UnreadableError: it is no picture, or one of more than 64 megapixels.
     """
+    if plain := jpeg.plain_header(file):
+        return Header(_bounded(*plain[0]), plain[1])
     with _opened(file) as image:
         width, height = image.size
         # A TIFF's size is upright already.
@@ -126,6 +146,8 @@ def read_picture(file: BinaryIO) -> Picture:
     Raises:
         UnreadableError: it is no picture, is cut short, or has more than 64 megapixels.
     """
+    if plain := jpeg.plain_pixels(file, MANY_PIXELS):
+        return Picture(*plain)
     with _opened(file) as image, _turn(image):
         mode = image.mode
         image.load()
@@ -179,9 +201,7 @@ def _opened(file: BinaryIO) -> Iterator[Image.Image]:
         start = file.read(64)
         file.seek(0)
         with Image.open(file, formats=_formats_for(start)) as image:
-            width, height = image.size
-            if width * height > MOST_PIXELS:
-                raise UnreadableError(f"declares {width}x{height} pixels, more than 64 megapixels")
+            _bounded(*image.size)
             yield image
     except UnreadableError:
         raise
@@ -191,6 +211,12 @@ def _opened(file: BinaryIO) -> Iterator[Image.Image]:
         raise UnreadableError("declares more than 64 megapixels") from None
     except Exception as error:  # damaged files make decoders raise anything at all
         raise UnreadableError(_reason(error)) from error
+
+
+def _bounded(width: int, height: int) -> tuple[int, int]:
+    if width * height > MOST_PIXELS:
+        raise UnreadableError(f"declares {width}x{height} pixels, more than 64 megapixels")
+    return width, height
 
 
 def _formats_for(start: bytes) -> tuple[str, ...]:

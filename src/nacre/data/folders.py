@@ -1,15 +1,16 @@
 """Image files in a folder: listed by one walk that opens none of them, and read one by one."""
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property, partial
 from hashlib import blake2b
 from pathlib import Path
 from typing import BinaryIO
 
 from nacre.data.dataset import BadFile, Listing
-from nacre.data.decode import Header, Picture, UnreadableError, read_header, read_picture
+from nacre.data.decode import ImageFile, UnreadableError
 from nacre.data.layout import arrange, is_junk, matters
 from nacre.errors import DataError
 
@@ -24,14 +25,22 @@ class Scan:
     """The files of a folder that matter.
 
     Args:
-        files: sorted paths with "/", relative to the folder.
-        stamp: changes when a file is added, removed, resized or touched.
+        lines: sorted; of each file its path with "/" relative to the folder, its size and time, with a zero byte between.
         notes: sentences for the user.
     """
 
-    files: tuple[str, ...]
-    stamp: str
+    lines: list[str]
     notes: tuple[str, ...]
+
+    @property
+    def paths(self) -> Iterator[str]:
+        """The sorted paths; made as they are asked for, since a cache that is up to date needs none."""
+        return (line[: line.index("\0")] for line in self.lines)
+
+    @cached_property
+    def stamp(self) -> str:
+        """Changes when a file is added, removed, renamed, resized or touched."""
+        return _stamp(self.lines)
 
 
 @dataclass(frozen=True)
@@ -42,15 +51,9 @@ class FileSource:
     paths: tuple[str, ...]
     read: Callable[[str], BinaryIO]
 
-    def header(self, index: int) -> Header:
-        """What image `index` says about itself."""
-        with self.read(self.paths[index]) as file:
-            return read_header(file)
-
-    def picture(self, index: int) -> Picture:
-        """The decoded image `index`."""
-        with self.read(self.paths[index]) as file:
-            return read_picture(file)
+    def visit(self, rows: Sequence[int]) -> Iterator[ImageFile]:
+        """The images of `rows`, none of them open yet."""
+        return (ImageFile(partial(self.read, self.paths[row])) for row in rows)
 
 
 def scan(root: Path) -> Scan:
@@ -59,32 +62,30 @@ def scan(root: Path) -> Scan:
     Raises:
         DataError: the folder cannot be listed.
     """
-    found: list[tuple[str, int, int]] = []
+    lines: list[str] = []
     linked = runs = 0
     waiting = [""]
     while waiting:
         folder = waiting.pop()
         entries = _entries(root / folder)
-        if folder and {entry.name for entry in entries} >= RUN_FILES:  # what a model drew is no data
+        if folder and entries.keys() >= RUN_FILES:  # what a model drew is no data
             runs += 1
             continue
-        for entry in entries:
-            if matters(entry.name) and entry.is_file():
-                status = entry.stat()
-                found.append((folder + entry.name, status.st_size, status.st_mtime_ns))
+        for name, entry in entries.items():
+            if matters(name) and entry.is_file():
+                lines.append(_line(folder + name, entry.stat()))
             elif entry.is_dir(follow_symlinks=False):
-                waiting.append(folder + entry.name + "/")
+                waiting.append(folder + name + "/")
             elif entry.is_dir():
                 linked += 1
-    found.sort()
+    lines.sort()
     counted = {"linked folders were not followed": linked, "runs of nacre inside were left out": runs}
-    notes = tuple(f"{count} {what}." for what, count in counted.items() if count)
-    return Scan(tuple([path for path, _, _ in found]), _stamp(found), notes)
+    return Scan(lines, tuple(f"{count} {what}." for what, count in counted.items() if count))
 
 
 def file_stamp(*paths: Path) -> str:
     """Changes when one of these files is resized or touched."""
-    return _stamp([(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in paths])
+    return _stamp([_line(str(path), path.stat()) for path in paths])
 
 
 def open_folder(root: Path, found: Scan) -> FileSource:
@@ -96,11 +97,11 @@ def open_folder(root: Path, found: Scan) -> FileSource:
 
     def read(path: str) -> BinaryIO:
         try:
-            return (root / path).open("rb")
+            return open(f"{root}/{path}", "rb")
         except OSError as error:
             raise UnreadableError(error.strerror or "cannot be opened") from error
 
-    source = source_of(found.files, read, str(root))
+    source = source_of(tuple(found.paths), read, str(root))
     return FileSource(source.listing.noting(*found.notes), source.paths, read)
 
 
@@ -134,14 +135,17 @@ def _said(path: str, source: str) -> Iterator[None]:
         raise DataError(f"{path} in {source} cannot be read: {error}.") from error
 
 
-def _entries(folder: Path) -> list[os.DirEntry[str]]:
+def _entries(folder: Path) -> dict[str, os.DirEntry[str]]:
     try:
         with os.scandir(folder) as entries:
-            return [entry for entry in entries if not is_junk(entry.name)]
+            return {entry.name: entry for entry in entries if not is_junk(entry.name)}
     except OSError as error:
         raise DataError(f"{folder} cannot be listed: {error.strerror}.") from error
 
 
-def _stamp(found: list[tuple[str, int, int]]) -> str:
-    text = "\n".join([f"{path}\0{size}\0{time}" for path, size, time in found])
-    return blake2b(text.encode("utf-8", "surrogateescape"), digest_size=16).hexdigest()
+def _line(path: str, status: os.stat_result) -> str:
+    return f"{path}\0{status.st_size}\0{status.st_mtime_ns}"
+
+
+def _stamp(lines: list[str]) -> str:
+    return blake2b("\n".join(lines).encode("utf-8", "surrogateescape"), digest_size=16).hexdigest()

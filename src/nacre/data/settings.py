@@ -16,7 +16,8 @@ class DataSettings:
     """Where the images come from and how they are brought to one size.
 
     Args:
-        data: the source: a folder, .zip, .tar, .npy, .npz or idx file, or digits, mnist[:DIR], fashion-mnist[:DIR],
+        data: the source: a folder, .zip, .tar, .npy, .npz, .parquet or idx file, shards such as
+            train-{0000..0009}.tar, or digits, mnist[:DIR], fashion-mnist[:DIR],
             idx:DIR, cifar10:DIR, binarized-mnist:DIR, toy:ring8, toy:grid25, toy:swissroll.
         image_size: pixels of height and width (4 to 2048), one number or HEIGHT,WIDTH; by default as the images are if
             all are equal and at most 128 pixels, otherwise 64.

@@ -2,7 +2,7 @@
 
 import difflib
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
@@ -11,20 +11,23 @@ from pathlib import Path
 
 import numpy as np
 
-from nacre.data import cache, folders, published
+from nacre.data import build, cache, folders, published, shards
 from nacre.data.archives import TAR_SUFFIXES, ZIP_SUFFIXES, opened_tar, opened_zip
 from nacre.data.arrays import ArraySource, VectorSource, blocks, open_npy, open_npz
-from nacre.data.build import build, choose_target
+from nacre.data.build import Record, choose_target
 from nacre.data.dataset import DIGEST_SIZE, DataSet, Prepared, assemble, content_digest, digest
 from nacre.data.decode import SUFFIXES
-from nacre.data.folders import FileSource, file_stamp
+from nacre.data.folders import file_stamp
 from nacre.data.idx import NAME, is_idx, open_idx
 from nacre.data.layout import is_image
+from nacre.data.parquet import open_parquet
+from nacre.data.progress import bar
 from nacre.data.settings import DataSettings
 from nacre.data.toys import TOYS, open_toy
+from nacre.data.webdataset import open_tars
 from nacre.errors import ConfigError, DataError
 
-Source = FileSource | ArraySource | VectorSource
+Source = build.Source | VectorSource
 
 LARGEST_UNCACHED = 1 << 30  # bytes
 PREFIXES = ("mnist", "fashion-mnist", "idx", "cifar10", "binarized-mnist", "toy")
@@ -70,9 +73,13 @@ def prepare(settings: DataSettings, *, progress: bool = False) -> Prepared:
         with origin.open() as source:
             if isinstance(source, VectorSource):
                 return _points(origin.name, source, settings)
-            if isinstance(source, ArraySource) and _is_ready(source, settings):
-                return _as_it_is(origin.name, source)
-            fill = partial(build, source, origin.name, settings, progress=progress)
+            if isinstance(source, ArraySource) and _has_target_shape(source, settings):
+                if source.images.size <= LARGEST_UNCACHED:
+                    return _as_it_is(origin.name, source)
+                if (planes := source.in_place()) is not None:
+                    record = _record(source, planes, progress)
+                    return cache.store_in_place(origin.name, key, origin.stamp, planes, record)
+            fill = partial(build.build, source, origin.name, settings, progress=progress)
             return cache.store(origin.name, key, origin.stamp, fill)
     except OSError as error:
         raise DataError(f"{error.filename or settings.data} cannot be read: {error.strerror or error}.") from error
@@ -94,9 +101,11 @@ def find(settings: DataSettings, *, progress: bool = False) -> Origin:
     if colon and prefix in PREFIXES and prefix != "toy":
         return _prefixed(prefix, _path(rest))
     path = _path(settings.data)
+    if "{" in settings.data and not path.exists():
+        return _sharded(path, shards.expand(path), path.parent, progress)
     if not settings.data or not path.exists():
         raise DataError(_unknown(settings.data))
-    return _at(path)
+    return _at(path, progress)
 
 
 def _opening(opener: Callable[..., Source], *what: object) -> Callable[[], AbstractContextManager[Source]]:
@@ -129,12 +138,23 @@ _MEANT = {
 }
 
 
-def _at(path: Path) -> Origin:
+def _sharded(path: Path, paths: Sequence[Path], root: Path, progress: bool) -> Origin:
+    """The shards that `path` means, which are of one kind; they are named from the folder `root`."""
+    opener = open_tars if paths[0].suffix == ".tar" else open_parquet
+    return Origin(str(path), file_stamp(*paths), _opening(opener, paths, root, str(path), progress))
+
+
+def _at(path: Path, progress: bool) -> Origin:
     """The source that lies at an existing path, judged by its name."""
     if path.is_dir():
         found = folders.scan(path)
-        _refuse_arrays(path, found)
+        if not any(map(is_image, found.paths)):
+            if paths := shards.inside(path):
+                return _sharded(path, paths, path, progress)
+            _refuse_arrays(path)
         return Origin(str(path), found.stamp, _opening(folders.open_folder, path, found))
+    if path.suffix == ".parquet":
+        return _sharded(path, [path], path.parent, progress)
     name = path.name.lower()
     for suffixes, opened in _ARCHIVES.items():
         if name.endswith(suffixes):
@@ -151,13 +171,11 @@ _ARCHIVES: Mapping[tuple[str, ...], Callable[[Path], AbstractContextManager[Sour
 _ARCHIVES = {ZIP_SUFFIXES: opened_zip, TAR_SUFFIXES: opened_tar}
 _ARRAYS: Mapping[str, Callable[[Path], Source]]
 _ARRAYS = {".npy": open_npy, ".npz": open_npz, ".amat": published.open_amat}
-_EXPECTED = "a folder of images, a .zip, .tar, .npy, .npz, .amat or idx file was expected"
+_EXPECTED = "a folder of images, a .zip, .tar, .parquet, .npy, .npz, .amat or idx file was expected"
 
 
-def _refuse_arrays(path: Path, found: folders.Scan) -> None:
+def _refuse_arrays(path: Path) -> None:
     """Tell how to name a folder that holds no images but arrays that nacre knows."""
-    if any(map(is_image, found.files)):
-        return
     for file in sorted(path.iterdir()):
         prefix = next((prefix for prefix, pattern in _ARRAY_FOLDERS.items() if pattern.search(file.name.lower())), None)
         if prefix:
@@ -185,38 +203,37 @@ def _points(name: str, source: VectorSource, settings: DataSettings) -> Prepared
     if settings.image_size or settings.channels:
         flag = "--image-size" if settings.image_size else "--channels"
         raise ConfigError(f"{name} holds points, not images: {flag} means nothing there.")
-    return _prepared(name, source.points, source, b"".join(map(digest, source.points)), {}, {})
+    points, state = np.ascontiguousarray(source.points), blake2b(digest_size=DIGEST_SIZE)
+    state.update(points.data)
+    digests = b"".join(map(digest, points))
+    content = content_digest(state, points.shape, points.dtype.str)
+    return Prepared(name, points, source.listing, digests, {}, {}, content)
 
 
-def _is_ready(source: ArraySource, settings: DataSettings) -> bool:
-    """Whether the images need no resizing and fit into memory as they are."""
-    target, _ = choose_target([source.header(0)], settings)
-    count, height, width, channels = source.images.shape
-    same = (height, width, min(channels, 3)) == (target.height, target.width, target.channels)
-    return same and count * height * width * channels <= LARGEST_UNCACHED
+def _has_target_shape(source: ArraySource, settings: DataSettings) -> bool:
+    target, _ = choose_target([source.header()], settings)
+    _, height, width, channels = source.images.shape
+    return (height, width, min(channels, 3)) == (target.height, target.width, target.channels)
 
 
 def _as_it_is(name: str, source: ArraySource) -> Prepared:
     count, height, width, channels = source.images.shape
     items = np.empty((count, min(channels, 3), height, width), np.uint8)
-    digests: list[bytes] = []
     for start, stop in blocks(count):
-        block = source.block(start, stop)
-        items[start:stop] = np.moveaxis(block, 3, 1)
-        digests += map(digest, block)
-    header = source.header(0)
+        items[start:stop] = np.moveaxis(source.block(start, stop), 3, 1)
+    return cache.prepared(name, items, _record(source, items, progress=False))
+
+
+def _record(source: ArraySource, items: np.ndarray, progress: bool) -> Record:
+    """What is to be known of images (N, 1 or 3, H, W) that need no resizing, in one pass and bounded memory."""
+    state, digests = blake2b(digest_size=DIGEST_SIZE), bytearray()
+    with bar(len(items), "looking at images", "image", progress) as shown:
+        for start, stop in blocks(len(items)):
+            state.update(items[start:stop].data)
+            for image in np.moveaxis(items[start:stop], 1, 3):
+                digests += digest(image)
+            shown.update(stop - start)
+    header, count = source.header(), len(items)
     size = f"{header.size[0]}x{header.size[1]}"
-    return _prepared(name, items, source, b"".join(digests), {size: count}, {header.mode: count})
-
-
-def _prepared(
-    name: str,
-    items: np.ndarray,
-    source: ArraySource | VectorSource,
-    digests: bytes,
-    sizes: dict[str, int],
-    modes: dict[str, int],
-) -> Prepared:
-    state = blake2b(np.ascontiguousarray(items).data, digest_size=DIGEST_SIZE)
     content = content_digest(state, items.shape, items.dtype.str)
-    return Prepared(name, items, source.listing, digests, sizes, modes, content)
+    return Record(items.shape, source.listing, bytes(digests), {size: count}, {header.mode: count}, content)

@@ -50,13 +50,19 @@ class Stream:
 
     def batch(self, step: int) -> Tensor:
         """This rank's part of a step's batch: (len(part), C, H, W) uint8 or (len(part), D) float32, on the device."""
-        chosen = self.indices(step)[self.part.start : self.part.stop]
-        batch = self.items.index_select(0, _moved(torch.from_numpy(chosen), self.items.device))
-        batch = _moved(batch, self.device)
+        batch = self.gathered(self.indices(step)[self.part.start : self.part.stop])
         if self.mirror:
             chance = seeds.noise(seeds.uniform(1), self.seed, "mirror", at=step, rows=self.part, device=self.device)
             batch = images.mirror(batch, chance)
         return batch
+
+    def gathered(self, chosen: np.ndarray) -> Tensor:
+        """The items at these indices, on the device."""
+        if isinstance(self.items, Tensor):
+            return self.items.index_select(0, _moved(torch.from_numpy(chosen), self.items.device))
+        # By NumPy: torch's threads wait for each other at every batch, and where other processes keep the cores busy,
+        # they wait far longer than one thread takes to copy it.
+        return _moved(torch.from_numpy(self.items.take(chosen, axis=0)), self.device)
 
     def indices(self, step: int) -> np.ndarray:
         """Indices of the items of a step, for all ranks: (batch_size,) int64."""
@@ -75,14 +81,13 @@ class Stream:
         return self.orders[epoch]
 
 
-def _placed(items: np.ndarray, device: torch.device) -> Tensor:
+def _placed(items: np.ndarray, device: torch.device) -> np.ndarray | Tensor:
     """Items where batches are gathered: on a GPU if they take no more than a quarter of what it has free."""
+    if device.type != "cuda" or items.nbytes > torch.cuda.mem_get_info(device)[0] // 4:
+        return np.asarray(items)  # without what NumPy does for each result of a map's own class
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a mapped file cannot be written to, and nobody does
-        tensor = torch.from_numpy(items)
-    if device.type == "cuda" and items.nbytes <= torch.cuda.mem_get_info(device)[0] // 4:
-        return tensor.to(device)
-    return tensor
+        return torch.from_numpy(items).to(device)
 
 
 def _moved(tensor: Tensor, device: torch.device) -> Tensor:
