@@ -134,15 +134,15 @@ def test_a_signal_to_one_rank_saves_the_run(tmp_path):
 def test_torchrun_brings_a_run_back_bit_identical(tmp_path):
     def words(run):
         torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-        told = ["--steps", "1200", "--checkpoint-every", "50", "--out", str(run), "--or-resume"]
+        told = ["--steps", "5000", "--checkpoint-every", "100", "--out", str(run), "--or-resume"]
         return [*torchrun, "--max-restarts", "2", "-m", "nacre", "train", *TINY, *told]
 
-    undisturbed = subprocess.run(words(tmp_path / "a"), capture_output=True, text=True, timeout=300)
+    undisturbed = subprocess.run(words(tmp_path / "a"), capture_output=True, text=True, timeout=600)
     assert undisturbed.returncode == 0, undisturbed.stderr
     process = subprocess.Popen(words(tmp_path / "b"), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    wait_for(tmp_path / "b", 100)
+    wait_for(tmp_path / "b", 200)
     os.kill(child_of(process), signal.SIGKILL)
-    out, err = process.communicate(timeout=300)
+    out, err = process.communicate(timeout=600)
     assert process.returncode == 0, err
     assert "resuming at step" in err, err
     assert out.count("done: ") == 1
