@@ -132,6 +132,8 @@ def _meet(local: int, nodes: int, training: Training, device: torch.device) -> R
     strategy = DDPStrategy(process_group_backend=backend)
     try:
         fabric = Fabric(accelerator=device.type, devices=local, num_nodes=nodes, strategy=strategy)
+        if "TORCHELASTIC_RESTART_COUNT" in os.environ:
+            _meet_anew(backend or ("nccl" if device.type == "cuda" else "gloo"))
         fabric.launch()
         # From here on a rank that is not heard of for so long is taken for lost.
         group = dist.new_group(timeout=timedelta(seconds=training.timeout))
@@ -139,6 +141,22 @@ def _meet(local: int, nodes: int, training: Training, device: torch.device) -> R
         reason = " ".join(str(error).split())[:160]
         raise RunError(f"the {local * nodes} ranks could not be brought together ({reason}).") from error
     return Ranks(fabric.global_rank, fabric.world_size, group)
+
+
+def _meet_anew(backend: str) -> None:
+    """Form the process group on a part of torchrun's store of its own for every restart.
+
+    torchrun keeps one store over its restarts, and what the ranks of an earlier attempt wrote there, the addresses
+    they were listening at among it, sends those of the next one to ports that are closed.
+    """
+    told = os.environ
+    agent = told.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
+    rank, world_size = int(told["RANK"]), int(told["WORLD_SIZE"])
+    store = dist.TCPStore(
+        told["MASTER_ADDR"], int(told["MASTER_PORT"]), world_size, is_master=rank == 0 and not agent, multi_tenant=True
+    )
+    store = dist.PrefixStore(f"nacre/{told['TORCHELASTIC_RESTART_COUNT']}", store)
+    dist.init_process_group(backend, store=store, rank=rank, world_size=world_size)
 
 
 def _see_off(children: list[subprocess.Popen[bytes]]) -> None:
