@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+from torch._C._distributed_c10d import PrefixStore, TCPStore
 
 from nacre.engine.ranks import ALONE, Ranks
 from nacre.engine.settings import Training
@@ -152,11 +153,10 @@ def _meet_anew(backend: str) -> None:
     told = os.environ
     agent = told.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
     rank, world_size = int(told["RANK"]), int(told["WORLD_SIZE"])
-    store = dist.TCPStore(
-        told["MASTER_ADDR"], int(told["MASTER_PORT"]), world_size, is_master=rank == 0 and not agent, multi_tenant=True
-    )
-    store = dist.PrefixStore(f"nacre/{told['TORCHELASTIC_RESTART_COUNT']}", store)
-    dist.init_process_group(backend, store=store, rank=rank, world_size=world_size)
+    address, port = told["MASTER_ADDR"], int(told["MASTER_PORT"])
+    store = TCPStore(address, port, world_size, is_master=rank == 0 and not agent, multi_tenant=True)
+    part = PrefixStore(f"nacre/{told['TORCHELASTIC_RESTART_COUNT']}", store)
+    dist.init_process_group(backend, store=part, rank=rank, world_size=world_size)
 
 
 def _see_off(children: list[subprocess.Popen[bytes]]) -> None:
