@@ -82,7 +82,7 @@ def measured(name: str, size: int, training: Training, device: torch.device, sec
         dataset = load(DataSettings(data=str(Path(folder) / "pixels.npy")))
     chosen = spec(name, {"network": "conv", **MODELS[name]})
     model = build(chosen, dataset.shape, 0, device)
-    session = Session(chosen, dataset, training, model, stream_of(dataset, training, device))
+    session = Session(chosen, dataset, training, model, stream_of(dataset, training, device, model))
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     with numerics.applied(device):

@@ -95,7 +95,7 @@ def nacre_run(
         checkpoint_every=FOREVER,
         **settings,
     )
-    session = Session(chosen or Spec("own", {}), dataset, training, model, stream_of(dataset, training, CPU))
+    session = Session(chosen or Spec("own", {}), dataset, training, model, stream_of(dataset, training, CPU, model))
     updates = updates_of(session, model, COMPILE_BACKEND if compiled else None)
     average = Average(model, training.ema)
     folder = Path(tempfile.mkdtemp(dir=SCRATCH.name))

@@ -101,7 +101,17 @@ def size_of(path):
 
 
 def test_the_surface_is_frozen():
-    assert list(COMMANDS) == ["train", "resume", "sample", "reconstruct", "encode", "models", "data", "check-model"]
+    assert list(COMMANDS) == [
+        "train",
+        "resume",
+        "sample",
+        "reconstruct",
+        "encode",
+        "classify",
+        "models",
+        "data",
+        "check-model",
+    ]
     found = {"places": PLACES, "data": fields(DataSettings), "training": fields(Training)}
     found |= {name: fields(find_class(name)) for name in CATALOGUE}
     assert {section: [field.name for field in listed] for section, listed in found.items()} == SURFACE

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from nacre.contract import CHECKS, Subject, _examined, check_model
+from nacre.contract import CHECKS, Subject, _examined, check_model, with_classes
 from nacre.models import CATALOGUE
 from nacre.spec import spec
 
@@ -15,7 +15,7 @@ EXAMPLE = f"{Path(__file__).parent.parent / 'examples' / 'my_model.py'}:TinyLSGA
 @pytest.mark.parametrize("shape", [(1, 16, 16), (3, 11, 18), (2,)], ids=str)
 @pytest.mark.parametrize("name", CATALOGUE)
 def test_model_keeps(name, shape, check):
-    finding = _examined(check, Subject(spec(name), shape, "aot_eager"))
+    finding = _examined(check, Subject(with_classes(spec(name)), shape, "aot_eager"))
     assert finding.passed is not False, finding.detail
 
 

@@ -24,13 +24,14 @@ from nacre.engine.update import Update
 from nacre.errors import NacreError
 from nacre.networks import has_batch_norm, is_image
 from nacre.pretrained import Pretrained, load
-from nacre.protocols import Objective, Step, capabilities
+from nacre.protocols import Batch, Objective, Step, capabilities
 from nacre.run import resume, train
 from nacre.run.config import PLACES
 from nacre.run.session import build
 from nacre.spec import Spec, fields, find_class, spec
 
 BATCH = 8
+CLASSES = 3
 
 
 @dataclass(frozen=True)
@@ -74,6 +75,12 @@ class Subject:
         """The model with the weights of seed 0."""
         return build(self.spec, self.shape, 0).to(dtype)
 
+    @property
+    def labels(self) -> np.ndarray | None:
+        """(64,) labels of the items, for a model that is given them."""
+        classes = self.spec.complete().get("classes", 0)
+        return np.arange(64) % classes if classes else None
+
     def items(self, count: int = 64) -> np.ndarray:
         """Items of the model's kind: smooth random uint8 images, or float32 vectors."""
         noise = seeds.noise(seeds.normal(*self.shape), "contract", rows=range(count))
@@ -82,15 +89,20 @@ class Subject:
         smooth = torch.nn.functional.avg_pool2d(noise, 3, 1, 1, count_include_pad=False)
         return images.to_uint8((smooth + 1) / 2).numpy()
 
-    def batch(self, size: int = BATCH, dtype: torch.dtype = torch.float32) -> Tensor:
-        """Items as a loss sees them."""
-        return images.to_float(torch.from_numpy(self.items()[:size])).to(dtype)
+    def some(self, dtype: torch.dtype = torch.float32) -> Tensor:
+        """A few items as a model is asked about them."""
+        return images.to_float(torch.from_numpy(self.items()[:BATCH])).to(dtype)
+
+    def batch(self, dtype: torch.dtype = torch.float32) -> Batch:
+        """Items as a loss sees them: with their labels if the model is given any."""
+        x, labels = self.some(dtype), self.labels
+        return x if labels is None else (x, torch.from_numpy(labels[:BATCH]))
 
     def train(self, model: nn.Module, steps: int, backend: str | None = None, **settings: Any) -> list[Update]:
         """Play all objectives for some steps."""
         training = Training(steps=steps, batch_size=BATCH, **settings)
         updates = [Update(model, objective, training, backend) for objective in objectives(model)]
-        stream = Stream(self.items(), np.arange(64), BATCH)
+        stream = Stream(self.items(), np.arange(64), BATCH, labels=self.labels)
         for step in range(steps):
             for update in updates:
                 if step in update.objective.when:
@@ -118,9 +130,16 @@ def check_model(
         shape: of the items to build it for.
         backend: what torch.compile uses in the comparison with eager execution.
     """
-    subject = Subject(spec(name, parameters), tuple(shape), backend)
+    subject = Subject(with_classes(spec(name, parameters)), tuple(shape), backend)
     first = _examined(it_trains, subject)
     return [first] + ([_examined(check, subject) for check in CHECKS[1:]] if first.passed else [])
+
+
+def with_classes(chosen: Spec) -> Spec:
+    """A model that cannot do without labels is examined with three classes."""
+    if not getattr(find_class(chosen.name), "supervised", False) or "classes" in chosen.parameters:
+        return chosen
+    return Spec(chosen.name, {**chosen.parameters, "classes": CLASSES})
 
 
 def objectives(model: nn.Module) -> list[Objective]:
@@ -254,7 +273,8 @@ def resume_is_exact(subject: Subject) -> str:
     steps = subject.round + 3
     with folder() as place:
         source = place / "items.npz"
-        np.savez(source, x=subject.items())
+        labels: dict[str, Any] = {} if subject.labels is None else {"labels": subject.labels}
+        np.savez(source, x=subject.items(), **labels)
         common: dict[str, Any] = {"data": str(source), "batch_size": BATCH, "validation": 0.1, "test": 0.0}
         common |= {"log_every": 3, "sample_every": 0, **subject.spec.parameters}
         name = subject.spec.name
@@ -301,7 +321,7 @@ def capabilities_hold(subject: Subject) -> str:
     """capabilities give the shapes, ranges and determinism that they promise"""
     model = subject.build()
     subject.train(model, subject.round)
-    verbs, batch = capabilities(model), subject.batch()
+    verbs, batch = capabilities(model), subject.some()
     trained = Pretrained(model, subject.spec, subject.shape, {})
     outputs: dict[str, Callable[[], Tensor]] = {
         "sample": lambda: trained.sample(BATCH),
@@ -309,6 +329,7 @@ def capabilities_hold(subject: Subject) -> str:
         "encode": lambda: trained.encode(batch),
         "log_likelihood": lambda: trained.log_likelihood(batch),
         "realness": lambda: trained.realness(batch),
+        "classify": lambda: trained.classify(batch),
     }
     if "encode" in verbs and "decode" in verbs:
         outputs["decode"] = lambda: trained.decode(trained.encode(batch))
@@ -325,8 +346,9 @@ def _demand_shape(verb: str, output: Tensor, shape: tuple[int, ...]) -> None:
         demand(tuple(output.shape) == (BATCH, *shape), f"{verb} gives {tuple(output.shape)}, not {(BATCH, *shape)}")
         inside = not is_image(shape) or (float(output.min()) >= 0 and float(output.max()) <= 1)
         demand(inside, f"{verb} gives images outside [0, 1]")
-    elif verb == "encode":
-        demand(output.ndim == 2 and len(output) == BATCH, f"encode gives {tuple(output.shape)}, not (N, latent_dim)")
+    elif verb in ("encode", "classify"):
+        columns = {"encode": "latent_dim", "classify": "classes"}[verb]
+        demand(output.ndim == 2 and len(output) == BATCH, f"{verb} gives {tuple(output.shape)}, not (N, {columns})")
     else:
         demand(tuple(output.shape) == (BATCH,), f"{verb} gives {tuple(output.shape)}, not (N,)")
 

@@ -55,11 +55,23 @@ class Pretrained:
         """What the model can be asked for."""
         return capabilities(self.module)
 
-    def sample(self, count: int = 16, *, seed: int = 0, batch_size: int = sampling.CHUNK, first: int = 0) -> Tensor:
-        """`count` new items: (count, *shape). Number i of a seed is the same whatever the count and the batch size."""
+    def sample(
+        self,
+        count: int = 16,
+        *,
+        seed: int = 0,
+        batch_size: int = sampling.CHUNK,
+        first: int = 0,
+        label: int | str | None = None,
+    ) -> Tensor:
+        """`count` new items: (count, *shape). Number i of a seed is the same whatever the count and the batch size.
+
+        A conditional model draws a label for each, or gives all of them `label`: a class's number or name.
+        """
         if not isinstance(count, int) or count < 1:
             raise ConfigError(f"the number of samples must be 1 or more, got {count}.")
-        return sampling.sample(self.module, count, seed=seed, first=first, chunk=batch_size).cpu()
+        labels = None if label is None else torch.full((count,), self._class(label))
+        return sampling.sample(self.module, count, seed=seed, first=first, chunk=batch_size, labels=labels).cpu()
 
     def encode(self, items: Tensor | np.ndarray, *, batch_size: int = sampling.CHUNK) -> Tensor:
         """Codes of items: (N, latent_dim); of a VAE, the posterior means."""
@@ -68,7 +80,7 @@ class Pretrained:
     def decode(self, codes: Tensor | np.ndarray, *, batch_size: int = sampling.CHUNK) -> Tensor:
         """Items of codes (N, latent_dim): (N, *shape)."""
         codes = torch.as_tensor(codes)
-        expected = getattr(self.module, "latent_dim", None)
+        expected = getattr(self.module, "code_dim", getattr(self.module, "latent_dim", None))
         if codes.ndim != 2 or (expected and codes.shape[1] != expected):
             raise ShapeError(f"decode takes codes of shape (N, {expected or 'latent_dim'}), got {tuple(codes.shape)}.")
         return sampling.apply(require(self.module, "decode").decode, codes, self.module, batch_size)
@@ -86,6 +98,25 @@ class Pretrained:
     def realness(self, items: Tensor | np.ndarray, *, batch_size: int = sampling.CHUNK) -> Tensor:
         """How real the model's own judge finds items: (N,)."""
         return sampling.apply(require(self.module, "realness").realness, self._items(items), self.module, batch_size)
+
+    def classify(self, items: Tensor | np.ndarray, *, batch_size: int = sampling.CHUNK) -> Tensor:
+        """Probabilities of the classes: (N, classes)."""
+        return sampling.apply(require(self.module, "classify").classify, self._items(items), self.module, batch_size)
+
+    @property
+    def classes(self) -> list[str]:
+        """Names of the classes that the model was trained with; empty for a model without labels."""
+        count = int(getattr(self.module, "classes", 0))
+        names = self.facts.get("classes") or []
+        return [str(names[number]) if number < len(names) else str(number) for number in range(count)]
+
+    def _class(self, label: int | str) -> int:
+        """The number of a class."""
+        names = self.classes
+        number = names.index(label) if label in names else int(label) if str(label).isdecimal() else -1
+        if names and not 0 <= number < len(names):
+            raise ConfigError(f"the model knows the classes {', '.join(names[:20])}; got label {label!r}.")
+        return number
 
     def to(self, device: str | torch.device) -> "Pretrained":
         """Move the model to a device."""

@@ -119,6 +119,13 @@ class Discriminates(Protocol):
     def realness(self, x: Tensor) -> Tensor: ...
 
 
+@runtime_checkable
+class Classifies(Protocol):
+    """Items to the probabilities of their classes: (N, *shape) ↦ (N, classes)."""
+
+    def classify(self, x: Tensor) -> Tensor: ...
+
+
 CAPABILITIES: dict[str, type] = {
     "encode": Encodes,
     "decode": Decodes,
@@ -126,6 +133,7 @@ CAPABILITIES: dict[str, type] = {
     "sample": Samples,
     "log_likelihood": LogLikelihood,
     "realness": Discriminates,
+    "classify": Classifies,
 }
 """Capabilities by the verb that a user asks for."""
 
@@ -136,6 +144,7 @@ ADVICE = {
     "sample": "train a model that samples (`vae`, `gan`, `wgan_gp`) on the same data for that",
     "log_likelihood": "only models with a likelihood (`vae`) have one",
     "realness": "only models with a discriminator or critic (`gan`, `wgan_gp`) have one",
+    "classify": "only models that learn from labels (`transfer`, `m2`) do",
 }
 
 

@@ -26,8 +26,9 @@ _own = threading.local()
 class Draw:
     """What one row of noise looks like: a law and the shape of a row."""
 
-    law: Literal["normal", "uniform", "coarse"]
+    law: Literal["normal", "uniform", "coarse", "category"]
     shape: tuple[int, ...]
+    count: int = 0
 
 
 def normal(*shape: int) -> Draw:
@@ -49,6 +50,11 @@ def coarse(*shape: int) -> Draw:
     return Draw("coarse", shape)
 
 
+def category(count: int) -> Draw:
+    """A label of one of `count` classes a sample, all as likely: (N,) int64 in [0, count)."""
+    return Draw("category", (), count)
+
+
 def mix(*address: int | str, at: int = 0) -> int:
     """A 63-bit seed for an address, a path of non-negative 32-bit numbers and names, and a moment in it.
 
@@ -68,8 +74,12 @@ def noise(
     """Rows `rows` (contiguous) of the noise at `address` and moment `at`.
 
     Returns:
-        (len(rows), *draw.shape), equal to the same rows of any longer draw at the same address on the same device.
+        (len(rows), *draw.shape), equal to the same rows of any longer draw at the same address on the same device; of
+        `dtype`, but labels are int64.
     """
+    if draw.law == "category":
+        chance = noise(uniform(), *address, rows=rows, at=at, device=device)
+        return (chance * draw.count).long()
     seed = mix(*address, at=at)
     if draw.law != "normal" and torch.device(device).type == "cpu":
         return _drawn(draw, seed, rows).to(dtype)

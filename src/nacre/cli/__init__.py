@@ -14,6 +14,7 @@ COMMANDS = {
     "sample": "draw new images from a run",
     "reconstruct": "send images through an autoencoder and back",
     "encode": "turn images into codes",
+    "classify": "tell the classes of images, by a model that learned from labels",
     "models": "list the models and what they can do",
     "data": "look at a data source before training on it",
     "check-model": "check a model of your own against the contract",

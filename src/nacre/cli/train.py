@@ -23,6 +23,7 @@ PLACES = [
         False,
         "go on with the run that --out holds, if any: for schedulers that start a command again",
     ),
+    Field("conditional", bool, False, "condition the model on the labels of the data, as many as there are"),
     Field("config", str | None, None, "a run, or a YAML file like its config.yaml, to repeat; flags override it"),
 ]
 

@@ -7,6 +7,7 @@ from typing import Literal
 
 import numpy as np
 
+from nacre import seeds
 from nacre.data.settings import DataSettings
 from nacre.errors import DataError
 
@@ -101,7 +102,7 @@ class DataSet:
     Args:
         source: where it comes from, with full paths; loading this again gives the same set.
         items: (N, C, H, W) uint8, perhaps a read-only memory map; or (N, D) float32 for vectors.
-        labels: (N,) int64, or None.
+        labels: (N,) int64, -1 where it is not known, or None.
         classes: the names of the labels, () when there are none.
         captions: one text an item, or None.
         names: what each item is called: its path inside the source, or its index as text.
@@ -148,10 +149,11 @@ def assemble(prepared: Prepared, settings: DataSettings) -> DataSet:
     listing = prepared.listing
     refuse_too_many_bad(listing.bad, len(listing.names), settings.max_bad, prepared.source)
     split = assign(prepared.digests, listing.fixed, settings)
+    labels = listing.labels if settings.labelled is None else _few_labels(listing, split, settings)
     return DataSet(
         source=prepared.source,
         items=prepared.items,
-        labels=listing.labels,
+        labels=labels,
         classes=listing.classes,
         captions=listing.captions,
         names=listing.names,
@@ -160,7 +162,7 @@ def assemble(prepared: Prepared, settings: DataSettings) -> DataSet:
         kind=listing.kind,
         bad=listing.bad,
         notes=listing.notes + _about_splits(split, settings, prepared.source) + _about_leaks(prepared, split),
-        fingerprint=_fingerprint(prepared, split),
+        fingerprint=_fingerprint(prepared, labels, split),
     )
 
 
@@ -182,6 +184,33 @@ def assign(digests: bytes, fixed: np.ndarray | None, settings: DataSettings) -> 
     if not (given == 2).any():
         split[place >= 1 - settings.test] = 2
     return np.where(given > 0, given, split)
+
+
+def _few_labels(listing: Listing, split: np.ndarray, settings: DataSettings) -> np.ndarray:
+    """Labels, -1 for all but `settings.labelled` items to train on, equally many a class, and for those that judge.
+
+    Raises:
+        DataError: there are no labels, or too few items of a class.
+    """
+    labels, wanted = listing.labels, settings.labelled or 0
+    count = len(listing.classes)
+    if labels is None or wanted % count:
+        raise DataError(
+            f"--labelled {wanted} takes as many items of each class, and there are {count} classes; "
+            + ("give a multiple of that." if labels is not None else "take data with labels.")
+        )
+    order = seeds.permutation(settings.split_seed, 0, len(labels))
+    order = order[split[order] == 0]
+    kept = np.where(split == SPLITS.index("test"), labels, UNSAID)
+    for label in range(count):
+        members = order[labels[order] == label][: wanted // count]
+        if len(members) < wanted // count:
+            raise DataError(
+                f"--labelled {wanted} takes {wanted // count} items of each class, and there are {len(members)} of "
+                f"'{listing.classes[label]}' to train on; give less."
+            )
+        kept[members] = label
+    return kept
 
 
 def digest(item: np.ndarray) -> bytes:
@@ -257,9 +286,9 @@ def _about_leaks(prepared: Prepared, split: np.ndarray) -> tuple[str, ...]:
     return (f"{leaked} items kept aside repeat the exact pixels of one to train on.",) if leaked else ()
 
 
-def _fingerprint(prepared: Prepared, split: np.ndarray) -> str:
+def _fingerprint(prepared: Prepared, labels: np.ndarray | None, split: np.ndarray) -> str:
     state = blake2b(prepared.content.encode(), digest_size=DIGEST_SIZE)
-    labels, captions = prepared.listing.labels, prepared.listing.captions
+    captions = prepared.listing.captions
     for part in (
         split.tobytes(),
         b"" if labels is None else labels.astype("<i8").tobytes(),

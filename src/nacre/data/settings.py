@@ -29,6 +29,8 @@ class DataSettings:
         validation: share of the training images (0 to 1) kept aside to judge by.
         test: share of the images (0 to 1) kept aside for tests, where the source has no test split of its own.
         split_seed: which images are kept aside (0 to 2**32 - 1); also the seed of the toy densities.
+        labelled: keep the labels of only so many of the images to train on, equally many a class, chosen by split_seed; all
+            others, those kept aside to judge by included, lose theirs. The test images keep them.
 
     Raises:
         ConfigError: a value out of its range.
@@ -43,6 +45,7 @@ class DataSettings:
     validation: float = 0.05
     test: float = 0.05
     split_seed: int = 0
+    labelled: int | None = None
 
     def __post_init__(self) -> None:
         if not all(SMALLEST_SIZE <= side <= LARGEST_SIZE for side in self.size or ()):
@@ -53,6 +56,8 @@ class DataSettings:
             raise ConfigError(f"--channels must be 1 (grey) or 3 (colour), not {self.channels}.")
         if not 0 <= self.split_seed <= LARGEST_SEED:
             raise ConfigError(f"--split-seed must be 0 to {LARGEST_SEED}, not {self.split_seed}.")
+        if self.labelled is not None and self.labelled < 1:
+            raise ConfigError(f"--labelled must be 1 or more, not {self.labelled}.")
         self._check_shares()
 
     @property

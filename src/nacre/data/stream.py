@@ -21,9 +21,12 @@ class Stream:
         mirror: flip half of the images left and right.
         device: where batches go.
         part: the rows of every batch that are this rank's; by default all.
+        labels: (N,) int64 of all items, for a model that is given them; -1 where one is not known.
+        labelled_share: the least share of a batch, in [0, 1], that has a label, where few items have one: these are gone
+            through in an order of their own and stand evenly spaced among the others.
 
     Raises:
-        DataError: there are fewer items than a batch holds.
+        DataError: there are fewer items than a batch holds, or none with a label where some are wanted.
     """
 
     def __init__(
@@ -36,6 +39,8 @@ class Stream:
         mirror: bool = False,
         device: torch.device | str = "cpu",
         part: range | None = None,
+        labels: np.ndarray | None = None,
+        labelled_share: float = 0.0,
     ) -> None:
         if len(rows) < batch_size:
             raise DataError(
@@ -46,15 +51,29 @@ class Stream:
         self.seed, self.mirror, self.device = seed, mirror, torch.device(device)
         self.part = range(batch_size) if part is None else part
         self.items = _placed(items, self.device)
-        self.orders: dict[int, np.ndarray] = {}
+        self.labels = labels
+        known = rows[labels[rows] >= 0] if labels is not None else rows
+        if labels is not None and not len(known):
+            raise DataError("the model learns from labels, and no item to train on has one; take data with labels.")
+        self.order = Order(rows, seed)
+        # Where labels are the rule, the order of all items has them in every batch.
+        few = labels is not None and len(known) < labelled_share * len(rows)
+        self.labelled = Order(known, seeds.mix(seed, "labelled") % seeds.LARGEST_SEED) if few else None
+        self.places = np.arange(0, batch_size, max(1, round(1 / labelled_share))) if few else rows[:0]
 
-    def batch(self, step: int) -> Tensor:
-        """This rank's part of a step's batch: (len(part), C, H, W) uint8 or (len(part), D) float32, on the device."""
-        batch = self.gathered(self.indices(step)[self.part.start : self.part.stop])
+    def batch(self, step: int) -> Tensor | tuple[Tensor, Tensor]:
+        """This rank's part of a step's batch, on the device; with their labels, (len(part),) int64, if there are any.
+
+        The items are (len(part), C, H, W) uint8 or (len(part), D) float32.
+        """
+        chosen = self.indices(step)[self.part.start : self.part.stop]
+        batch = self.gathered(chosen)
         if self.mirror:
             chance = seeds.noise(seeds.uniform(1), self.seed, "mirror", at=step, rows=self.part, device=self.device)
             batch = images.mirror(batch, chance)
-        return batch
+        if self.labels is None:
+            return batch
+        return batch, _moved(torch.from_numpy(self.labels.take(chosen)), self.device)
 
     def gathered(self, chosen: np.ndarray) -> Tensor:
         """The items at these indices, on the device."""
@@ -66,14 +85,30 @@ class Stream:
 
     def indices(self, step: int) -> np.ndarray:
         """Indices of the items of a step, for all ranks: (batch_size,) int64."""
-        first = step * self.batch_size
-        epoch, offset = divmod(first, len(self.rows))
-        chosen = self.order(epoch)[offset : offset + self.batch_size]
-        if len(chosen) < self.batch_size:
-            chosen = np.concatenate([chosen, self.order(epoch + 1)[: self.batch_size - len(chosen)]])
+        chosen = self.order.take(step, self.batch_size)
+        if self.labelled is not None:
+            chosen = chosen.copy()  # it may be a view of the order
+            chosen[self.places] = self.labelled.take(step, len(self.places))
         return chosen
 
-    def order(self, epoch: int) -> np.ndarray:
+
+class Order:
+    """Rows in an order that is another in each epoch, cut into batches without a gap where two epochs meet."""
+
+    def __init__(self, rows: np.ndarray, seed: int) -> None:
+        self.rows, self.seed = rows, seed
+        self.orders: dict[int, np.ndarray] = {}
+
+    def take(self, step: int, count: int) -> np.ndarray:
+        """Batch number `step` of batches of `count` rows: (count,) int64."""
+        epoch, offset = divmod(step * count, len(self.rows))
+        chosen = self.epoch(epoch)[offset : offset + count]
+        while len(chosen) < count:
+            epoch += 1
+            chosen = np.concatenate([chosen, self.epoch(epoch)[: count - len(chosen)]])
+        return chosen
+
+    def epoch(self, epoch: int) -> np.ndarray:
         """The order of an epoch; two are remembered, since a batch may straddle them."""
         if epoch not in self.orders:
             self.orders = {old: order for old, order in self.orders.items() if old == epoch - 1}

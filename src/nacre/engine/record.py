@@ -36,6 +36,7 @@ class Record:
         share: writes the model folder for a model: called with it, its step and facts for the card.
         resumed: steps done before.
         ranks: who trains; the first one writes, and the others come along for what takes all of them.
+        labels: (N,) of the items, -1 where one is not known, for a model that learns from them.
     """
 
     path: Path
@@ -48,6 +49,7 @@ class Record:
     share: Callable[[nn.Module, Mapping[str, Any]], None]
     resumed: int = 0
     ranks: Ranks = ALONE
+    labels: np.ndarray | None = None
     ledger: Ledger = field(default_factory=Ledger)
     best: tuple[int, float] | None = None
     score: Score | None = None
@@ -138,7 +140,7 @@ class Record:
         """
         self.ledger.read()
         self.check_weights(done)
-        self.score = validate(self.average.model, self.items, self.held_out, self.ranks) if judge else None
+        self.score = validate(self.average.model, self.items, self.held_out, self.ranks, self.labels) if judge else None
         if self.score and (self.best is None or self.score.beats(self.best[1])):
             self.best = (done, self.score.value)
         if self.log:

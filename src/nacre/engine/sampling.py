@@ -27,23 +27,30 @@ def evaluating(model: nn.Module) -> Iterator[nn.Module]:
             module.training = training
 
 
-def sample(model: nn.Module, count: int, *, seed: int = 0, first: int = 0, chunk: int = CHUNK) -> Tensor:
+def sample(
+    model: nn.Module, count: int, *, seed: int = 0, first: int = 0, chunk: int = CHUNK, labels: Tensor | None = None
+) -> Tensor:
     """`count` samples of a seed, from number `first` on: (count, *shape), on the model's device.
 
-    Each is a function of (seed, its number) alone.
+    Each is a function of (seed, its number) alone, and of its label if the model is conditional: (count,) int64 `labels`, or
+    by default one drawn as well.
 
     Raises:
         CapabilityError: the model does not sample.
+        ConfigError: labels are given and the model is not conditional.
     """
     prior = require(model, "sample").prior
     if not 0 <= seed <= seeds.LARGEST_SEED:
         raise ConfigError(f"a seed must be from 0 to {seeds.LARGEST_SEED}, got {seed}.")
+    if labels is not None and "label" not in prior:
+        raise ConfigError("the model is not conditional, so it samples no label; train one with --conditional.")
     device, dtype = device_of(model), dtype_of(model)
 
     def part(rows: range) -> Tensor:
-        return require(model, "sample").sample(
-            seeds.noises(prior, seed, "sample", rows=rows, device=device, dtype=dtype)
-        )
+        noise = seeds.noises(prior, seed, "sample", rows=rows, device=device, dtype=dtype)
+        if labels is not None:
+            noise["label"] = labels[rows.start - first : rows.stop - first].to(device)
+        return require(model, "sample").sample(noise)
 
     with evaluating(model):
         return torch.cat([part(rows) for rows in chunks(first, first + count, chunk)])

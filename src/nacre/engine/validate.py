@@ -10,7 +10,7 @@ from nacre import images
 from nacre.engine import sampling
 from nacre.engine.ranks import ALONE, Ranks
 from nacre.metrics.sliced import sliced_wasserstein
-from nacre.protocols import LogLikelihood, Reconstructs, Samples, device_of
+from nacre.protocols import Classifies, LogLikelihood, Reconstructs, Samples, device_of
 
 MOST = 2000
 """Held-out items that a validation looks at."""
@@ -40,13 +40,18 @@ class Score:
         return self.value > value if self.higher_is_better else self.value < value
 
 
-def validate(model: nn.Module, items: np.ndarray, rows: np.ndarray, ranks: Ranks = ALONE) -> Score | None:
+def validate(
+    model: nn.Module, items: np.ndarray, rows: np.ndarray, ranks: Ranks = ALONE, labels: np.ndarray | None = None
+) -> Score | None:
     """Judge a model by the best means that its capabilities allow; None if nothing was kept aside or nothing applies.
 
-    A likelihood (bound) comes before a reconstruction error, and that before the distance of samples. A generator's
-    own loss is never used: it says how the game stands, not how good the samples are. Each rank does its part of the
-    work and has the whole answer.
+    The accuracy of a classifier comes first, where held-out labels are known; a likelihood (bound) comes before a
+    reconstruction error, and that before the distance of samples. A generator's own loss is never used: it says how the
+    game stands, not how good the samples are. Each rank does its part of the work and has the whole answer.
     """
+    known = rows[labels[rows] >= 0] if labels is not None else rows[:0]
+    if isinstance(model, Classifies) and labels is not None and len(known) > 1:
+        return _accuracy(model, items, known[:MOST], labels, ranks)
     rows = rows[:MOST]
     count, part = len(rows), ranks.part(len(rows))
     if count < 2:
@@ -65,6 +70,14 @@ def validate(model: nn.Module, items: np.ndarray, rows: np.ndarray, ranks: Ranks
         distance = sliced_wasserstein(_whole(samples, count, model, ranks), floats(items, rows, range(count)))
         return Score("sliced Wasserstein distance of samples", distance, False, count)
     return None
+
+
+def _accuracy(model: nn.Module, items: np.ndarray, rows: np.ndarray, labels: np.ndarray, ranks: Ranks) -> Score:
+    """The share of items whose likeliest class is their own."""
+    part = ranks.part(len(rows))
+    chances = sampling.apply(model.classify, floats(items, rows, part), model)  # type: ignore[arg-type]
+    right = chances.argmax(1) == torch.from_numpy(labels[rows[part.start : part.stop]])
+    return Score("accuracy", _whole(right.double(), len(rows), model, ranks).mean().item(), True, len(rows))
 
 
 def floats(items: np.ndarray, rows: np.ndarray, part: range) -> Tensor:

@@ -21,7 +21,9 @@ NAME = "config.yaml"
 RECORDED = ("format", "nacre", "shape", "fingerprint", "numerics", "source", "init_from")
 """What a run adds to what was asked for."""
 
-PLACES = frozenset({"out", "overwrite", "init_from", "config", "model", "json", "accept_changes", "or_resume"})
+PLACES = frozenset(
+    {"out", "overwrite", "init_from", "config", "model", "json", "accept_changes", "or_resume", "conditional"}
+)
 """Flags of commands, which no parameter of a model may be called."""
 
 SECTIONS = ("model", "parameters", "data", "training")

@@ -31,6 +31,7 @@ from nacre.engine.settings import Training
 from nacre.engine.update import Update, lengths
 from nacre.engine.validate import Score
 from nacre.errors import ConfigError, Interrupted
+from nacre.run.labels import labels_of, rows_of
 from nacre.run.place import stem
 from nacre.spec import Spec
 
@@ -228,14 +229,19 @@ def _record(path: Path, session: Session, updates: list[Update], average: Averag
     chosen, shape = session.spec, session.data.shape
 
     def share(model: nn.Module, facts: Mapping[str, Any]) -> None:
-        facts = {**facts, "data": stem(session.data.source)}  # a model may be shared, the path to one's photos not
+        classes = {"classes": list(session.data.classes)} if getattr(model, "classes", 0) else {}
+        facts = {
+            **facts,
+            **classes,
+            "data": stem(session.data.source),
+        }  # a model may be shared, the path to one's photos not
         parameters = chosen.complete()
         folder.write(path / "model", model, name=chosen.name, parameters=parameters, shape=shape, facts=facts)
 
     held_out = session.data.rows("validation")
-    items = session.data.items
-    training, ranks = session.training, session.ranks
-    return Record(path, session.model, average, updates, training, items, held_out, share, start, ranks)
+    data, training, ranks = session.data, session.training, session.ranks
+    labels = labels_of(session.model, data)
+    return Record(path, session.model, average, updates, training, data.items, held_out, share, start, ranks, labels)
 
 
 def _announce(path: Path, session: Session, updates: list[Update], start: int, pace: float) -> None:
@@ -270,18 +276,23 @@ def _span(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
-def stream_of(dataset: DataSet, training: Training, device: torch.device, ranks: Ranks = ALONE) -> Stream:
-    """The batches of a run, or a rank's part of each."""
+def stream_of(
+    dataset: DataSet, training: Training, device: torch.device, model: nn.Module, ranks: Ranks = ALONE
+) -> Stream:
+    """The batches of a run, or a rank's part of each; with labels if the model is built for classes."""
     batch_size = training.batch_size or 0
+    labels = labels_of(model, dataset)
     ranks.check(batch_size, training.accumulate)
     return Stream(
         dataset.items,
-        dataset.rows("train"),
+        rows_of(model, dataset, labels),
         batch_size,
         seed=training.seed,
         mirror=dataset.mirror,
         device=device,
         part=ranks.part(batch_size),
+        labels=labels,
+        labelled_share=getattr(model, "labelled_share", 0.0),
     )
 
 

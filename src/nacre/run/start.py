@@ -21,6 +21,7 @@ from nacre.models import CATALOGUE
 from nacre.networks import is_image
 from nacre.run import config as configuration
 from nacre.run.config import Request, trusted
+from nacre.run.labels import fitted
 from nacre.run.launch import joined
 from nacre.run.place import new_run
 from nacre.run.session import Run, Session, build, compile_or_not, go, resolve, stream_of, trial
@@ -37,6 +38,7 @@ def train(
     init_from: str | os.PathLike[str] | None = None,
     config: str | os.PathLike[str] | None = None,
     or_resume: bool = False,
+    conditional: bool = False,
     **flags: Any,
 ) -> Run:
     """Train a model on a data source; everything goes into a run directory.
@@ -48,6 +50,7 @@ def train(
         init_from: a run or model folder to take the initial weights from, and nothing else.
         config: a YAML file or a run to repeat; flags override it.
         or_resume: go on with the run that `out` holds, if it holds one: for schedulers that start a command again.
+        conditional: condition the model on the labels of the data: sets its `classes`.
         **flags: settings of data (`data`, `image_size` …), training (`steps`, `batch_size`, `seed` …) and model.
 
     Returns:
@@ -61,17 +64,18 @@ def train(
         return resume(out, model=model if model and model not in CATALOGUE else None, **flags)
     asked = configuration.request(model, flags, configuration.read(Path(config)) if config else None)
     dataset = data.load(asked.data, progress=True)
-    chosen = asked.spec(_choose(dataset) if asked.model is None else asked.model)
+    chosen = fitted(asked.spec(_choose(dataset) if asked.model is None else asked.model), dataset, conditional)
     training = resolve(asked.training, chosen, dataset)
     device = numerics.device_for(training.device)
     module = build(chosen, dataset.shape, training.seed, device)
     if init_from is not None:
         _take_weights(module, Path(init_from))
     # Before anything is written: a model that cannot train must not cost an older run.
-    pace = trial(Session(chosen, dataset, training, module, stream_of(dataset, training, device)))
+    pace = trial(Session(chosen, dataset, training, module, stream_of(dataset, training, device, module)))
     again = {"model": model, "out": out, "overwrite": overwrite, "init_from": init_from, "config": config, **flags}
+    again["conditional"] = conditional
     with joined(training, device, _told("train", again)) as ranks:
-        session = Session(chosen, dataset, training, module, stream_of(dataset, training, device, ranks), ranks)
+        session = Session(chosen, dataset, training, module, stream_of(dataset, training, device, module, ranks), ranks)
         updates = compile_or_not(session, training.compile)
         written = configuration.record(
             chosen,
@@ -123,7 +127,7 @@ def resume(
     module = build(chosen, dataset.shape, training.seed, device)
     again = {"path": path, "model": model, "accept_changes": accept_changes, **flags}
     with joined(training, device, _told("resume", again)) as ranks, _held(path, ranks):
-        session = Session(chosen, dataset, training, module, stream_of(dataset, training, device, ranks), ranks)
+        session = Session(chosen, dataset, training, module, stream_of(dataset, training, device, module, ranks), ranks)
         numerics.apply(written["numerics"])
         updates = compile_or_not(session, written["numerics"].get("compile", "off"))
         now = numerics.describe(training, device, updates, ranks.size)

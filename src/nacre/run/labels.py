@@ -1,0 +1,74 @@
+"""What a model is told of its data besides their shape: how many classes, which labels, whether to augment."""
+
+import dataclasses
+import logging
+
+import numpy as np
+from torch import nn
+
+from nacre.data import DataSet
+from nacre.errors import ConfigError
+from nacre.networks import is_image
+from nacre.spec import Spec, fields, find_class
+
+logger = logging.getLogger("nacre")
+
+FEW = 5000
+"""Images under which a discriminator soon knows them by heart, so that they are augmented."""
+
+
+def fitted(chosen: Spec, dataset: DataSet, conditional: bool) -> Spec:
+    """A specification with what the data decide: `classes` for a model that takes labels, `augment` where images are few.
+
+    Raises:
+        ConfigError: labels are wanted and the model takes none, or the data have none.
+    """
+    target = find_class(chosen.name)
+    known = {field.name for field in fields(target)}
+    decided = dict(chosen.parameters)
+    if conditional and "classes" not in known:
+        raise ConfigError(f"{chosen.name} cannot be conditioned on labels; leave --conditional out.")
+    if (conditional or getattr(target, "supervised", False)) and "classes" not in decided:
+        decided["classes"] = len(classes_of(chosen.name, dataset))
+    few = is_image(dataset.shape) and len(dataset.rows("train")) < FEW
+    if "augment" in known and "augment" not in decided and few:
+        logger.info(f"under {FEW:,} images, so the discriminator sees them augmented (--no-augment: as they are)")
+        decided["augment"] = True
+    return dataclasses.replace(chosen, parameters=decided)
+
+
+def classes_of(name: str, dataset: DataSet) -> tuple[str, ...]:
+    """The names of the data's classes.
+
+    Raises:
+        ConfigError: there are none.
+    """
+    if dataset.labels is None or not dataset.classes:
+        raise ConfigError(
+            f"{name} is to learn from labels, and {dataset.source} has none; take a folder of one folder a class, or an "
+            ".npz with `labels`."
+        )
+    return dataset.classes
+
+
+def labels_of(model: nn.Module, dataset: DataSet) -> np.ndarray | None:
+    """(N,) int64 labels for a model that is built for classes; None for one that is not.
+
+    Raises:
+        ConfigError: the data have other classes than the model.
+    """
+    classes = int(getattr(model, "classes", 0))
+    if not classes:
+        return None
+    named = classes_of(type(model).__name__, dataset)
+    if len(named) > classes:
+        raise ConfigError(f"the model is built for {classes} classes and {dataset.source} has {len(named)}.")
+    return dataset.labels
+
+
+def rows_of(model: nn.Module, dataset: DataSet, labels: np.ndarray | None) -> np.ndarray:
+    """The rows to train on: without those that lack a label the model needs."""
+    rows = dataset.rows("train")
+    if labels is None or getattr(model, "semi_supervised", False):
+        return rows
+    return rows[labels[rows] >= 0]
