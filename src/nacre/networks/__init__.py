@@ -8,7 +8,7 @@ from torch import nn
 
 from nacre.errors import ConfigError
 from nacre.networks.dcgan import dcgan_decoder, dcgan_encoder
-from nacre.networks.mlp import mlp, mlp_decoder, mlp_encoder
+from nacre.networks.mlp import ACTIVATIONS, Activation, TiedDecoder, mlp, mlp_decoder, mlp_encoder
 from nacre.networks.resnet import resnet_decoder, resnet_encoder
 
 Shape: TypeAlias = tuple[int, ...]
@@ -17,7 +17,20 @@ Shape: TypeAlias = tuple[int, ...]
 Norm: TypeAlias = Literal["batch", "none"]
 Kind: TypeAlias = Literal["auto", "mlp", "conv", "resnet"]
 
-__all__ = ["Kind", "Norm", "Shape", "decoder", "encoder", "has_batch_norm", "is_image", "kind_for", "mlp"]
+__all__ = [
+    "ACTIVATIONS",
+    "Activation",
+    "Kind",
+    "Norm",
+    "Shape",
+    "TiedDecoder",
+    "decoder",
+    "encoder",
+    "has_batch_norm",
+    "is_image",
+    "kind_for",
+    "mlp",
+]
 
 
 def is_image(shape: Shape) -> bool:
