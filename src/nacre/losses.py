@@ -37,12 +37,106 @@ def gaussian_nll(mean: Tensor, log_std: Tensor, x: Tensor) -> Tensor:
     return (error + log_std + math.log(2 * math.pi) / 2).flatten(1).sum(1)
 
 
+def continuous_bernoulli_nll(logits: Tensor, x: Tensor) -> Tensor:
+    """-log p(x), x in [0, 1], λ = sigmoid(logits), in nats: (N, …) ↦ (N,). Loaiza-Ganem & Cunningham 2019, eq. 7.
+
+    p(x) = C(λ) λ^x (1 - λ)^(1 - x): the Bernoulli law's formula, made a density by log C (`continuous_bernoulli_log_normalizer`).
+    """
+    return binary_cross_entropy(logits, x) - continuous_bernoulli_log_normalizer(logits).flatten(1).sum(1)
+
+
+def continuous_bernoulli_log_normalizer(logits: Tensor) -> Tensor:
+    """log C(λ), λ = sigmoid(logits): elementwise. Loaiza-Ganem & Cunningham 2019, eq. 8.
+
+    In the logit t, C = 2 artanh(1 - 2λ) / (1 - 2λ) is t / tanh(t/2), which is even in t and 2 at λ = 1/2. There, where its
+    gradient would be a difference of large numbers, its Taylor series stands in (the paper's section 3, in λ).
+    """
+    near = logits.abs() < 0.1
+    square = logits.square()
+    series = math.log(2) + square / 12 - 7 * square.square() / 1440 + 31 * square**3 / 90720
+    far = torch.where(near, 1.0, logits.abs())  # a branch that is not taken has finite gradients, too
+    return torch.where(near, series, far.log() - (far / 2).tanh().log())
+
+
+def continuous_bernoulli_mean(logits: Tensor) -> Tensor:
+    """E x under `continuous_bernoulli_nll`, in (0, 1): elementwise. Loaiza-Ganem & Cunningham 2019, eq. 9, in the logit."""
+    near = logits.abs() < 0.1
+    series = logits / 12 - logits**3 / 720 + logits**5 / 30240
+    far = torch.where(near, 1.0, logits)
+    return 0.5 + torch.where(near, series, 0.5 / (far / 2).tanh() - 1 / far)
+
+
+def discretized_logistic_nll(mean: Tensor, log_scale: Tensor, x: Tensor, levels: int = 256) -> Tensor:
+    """-log P(x), x one of `levels` values k / (levels - 1), in nats: (N, …) ↦ (N,). Kingma et al. 2016, eq. 22.
+
+    P is the logistic law's mass within half a level of x; the first and the last level take the tails. Computed by
+    σ(a) - σ(b) = σ(a) σ(-b) (1 - exp(b - a)), which has no cancellation; a - b is a level in scales.
+    """
+    precision = torch.exp(-log_scale)
+    centred = (x - mean) * precision
+    half = precision / (2 * (levels - 1))
+    below_top = F.softplus(-centred - half)  # -log σ(a)
+    above_bottom = F.softplus(centred - half)  # -log σ(-b)
+    width = torch.log(-torch.expm1(-2 * half))
+    edge = 0.5 / (levels - 1)
+    first, last = x < edge, x > 1 - edge
+    nll = torch.where(first, below_top, torch.where(last, above_bottom, below_top + above_bottom - width))
+    return nll.flatten(1).sum(1)
+
+
+def gaussian_log_density(z: Tensor, mean: Tensor | float = 0.0, log_var: Tensor | float = 0.0) -> Tensor:
+    """log N(z; mean, exp(log_var)) in nats, summed over the last dimension: (…, D) ↦ (…)."""
+    log_var = torch.as_tensor(log_var, dtype=z.dtype, device=z.device)
+    return -((z - mean).square() * torch.exp(-log_var) + log_var + math.log(2 * math.pi)).sum(-1) / 2
+
+
 def kl_to_standard_normal(mean: Tensor, log_var: Tensor) -> Tensor:
     """KL(N(mean, exp(log_var)) || N(0, I)) in nats, summed over latents: (N, D) ↦ (N,).
 
     Kingma & Welling 2014, eq. 10 and appendix B.
     """
-    return (mean.square() + log_var.exp() - 1 - log_var).flatten(1).sum(1) / 2
+    return kl_per_latent(mean, log_var).flatten(1).sum(1)
+
+
+def kl_per_latent(mean: Tensor, log_var: Tensor) -> Tensor:
+    """KL(N(mean, exp(log_var)) || N(0, 1)) in nats, elementwise. Kingma & Welling 2014, appendix B."""
+    return (mean.square() + log_var.exp() - 1 - log_var) / 2
+
+
+def kl_between_normals(mean: Tensor, log_var: Tensor, prior_mean: Tensor, prior_log_var: Tensor) -> Tensor:
+    """KL(N(mean, exp(log_var)) || N(prior_mean, exp(prior_log_var))) in nats, elementwise."""
+    difference = (mean - prior_mean).square() * torch.exp(-prior_log_var)
+    return (difference + (log_var - prior_log_var).exp() - 1 - (log_var - prior_log_var)) / 2
+
+
+def with_free_bits(kl: Tensor, nats: float) -> Tensor:
+    """Σ_j max(λ, KL_j), λ = `nats`: under λ a latent's KL costs the same, so nothing is won by emptying it: (N, D) ↦ (N,).
+
+    Kingma et al. 2016, eq. 15, where the maximum is taken of a mini-batch's mean KL; here of each item's, so that the loss
+    stays a mean over items and does not depend on how a batch is split.
+    """
+    return kl.clamp(min=nats).flatten(1).sum(1)
+
+
+def importance_bound(log_weights: Tensor) -> Tensor:
+    """L_k = log (1/k) Σ_i w_i, a lower bound on log p(x) that grows with k: (k, N) ↦ (N,). Burda et al. 2016, eq. 8.
+
+    Args:
+        log_weights: log w_i = log p(x, z_i) - log q(z_i | x), z_i from q.
+    """
+    return log_weights.logsumexp(0) - math.log(len(log_weights))
+
+
+def log_weights_in_parts(log_weights: Callable[..., Tensor], *noise: Tensor, rows: int = 8192) -> Tensor:
+    """Log-weights for noise (N, k, …), a few samples at a time, so that memory does not grow with k: (k, N).
+
+    Args:
+        log_weights: noise (N, part of k, …) ↦ (part of k, N).
+        rows: samples times items in one part, at most (one sample at least).
+    """
+    count, k = noise[0].shape[:2]
+    size = max(1, rows // max(count, 1))
+    return torch.cat([log_weights(*(each[:, at : at + size] for each in noise)) for at in range(0, k, size)])
 
 
 def discriminator_loss(real: Tensor, fake: Tensor) -> Tensor:

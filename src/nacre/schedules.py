@@ -1,7 +1,10 @@
-"""Pure functions of the step: a factor on the learning rate. There is no scheduler object to save or to lose."""
+"""Pure functions of the step: factors on the learning rate and in losses. There is no scheduler object to save or to lose."""
 
 import math
-from typing import Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias
+
+if TYPE_CHECKING:
+    from torch import Tensor  # the command line reads this file and has no time for torch
 
 Schedule: TypeAlias = Literal["constant", "linear", "cosine"]
 
@@ -31,3 +34,13 @@ def average_decay(decay: float, step: int) -> float:
     min(decay, (1 + t) / (10 + t)), so that an average started at step 0 soon forgets the initial weights.
     """
     return min(decay, (1 + step) / (10 + step))
+
+
+def kl_weight(index: "Tensor", warmup: int) -> "Tensor | float":
+    """The factor on a VAE's KL at step `index`: from 0 to 1 in `warmup` steps, then 1. Sønderby et al. 2016, section 2.3.
+
+    Args:
+        index: the step from 0, a 0-d tensor.
+        warmup: steps; 0 for a factor of 1 from the start.
+    """
+    return (index / warmup).clamp(max=1.0) if warmup else 1.0
