@@ -8,12 +8,12 @@ import pytest
 SOURCE = Path(__file__).parent.parent / "src" / "nacre"
 
 FLOORS = (
-    {"errors", "files", "seeds", "images", "losses", "schedules"},
+    {"errors", "files", "seeds", "images", "losses", "schedules", "augment"},
     {"protocols", "networks", "data"},
     {"models", "editing", "metrics"},
     {"engine", "spec"},
     {"run", "pretrained"},
-    {"contract"},
+    {"contract", "estimator"},
     {"cli"},
     {"__main__"},
 )
