@@ -29,7 +29,8 @@ class Transformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Estimator):
 
     def transform(self, X: Any) -> np.ndarray:
         """Codes of X, of a VAE the posterior means: (N, latent_dim)."""
-        return self.model_.encode(self._asked(X)).numpy()
+        items = self._asked(X)
+        return self.model_.encode(items).numpy()
 
     @available_if(_decodes)  # type: ignore[untyped-decorator]
     def inverse_transform(self, X: Any) -> np.ndarray:
@@ -114,7 +115,8 @@ class Classifier(ClassifierMixin, Estimator):  # type: ignore[misc]
 
     def predict_proba(self, X: Any) -> np.ndarray:
         """Probabilities of `classes_`: (N, classes)."""
-        return self.model_.classify(self._asked(X)).numpy()
+        items = self._asked(X)
+        return self.model_.classify(items).numpy()
 
     def predict(self, X: Any) -> np.ndarray:
         """The most probable of `classes_`: (N,)."""
