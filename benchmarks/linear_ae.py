@@ -1,6 +1,6 @@
 """A linear autoencoder against PCA on MNIST: the same subspace and the same error, found by gradients alone.
 
-    python benchmarks/linear_ae.py --data DIR [--seeds 0 1 2]
+    python benchmarks/linear_ae.py [--data DIR] [--seeds 0 1 2]
 
 Protocol: `ae` with linear activations, no hidden layer, 16 codes and the squared error on all 60,000 training images,
 pixels in [0, 1]. Two weight matrices and two biases, started as torch starts any linear layer, and Adam: nothing is
@@ -9,7 +9,6 @@ of the 60,000 images' covariance in float64.
 """
 
 import argparse
-import os
 import tempfile
 import time
 from dataclasses import dataclass
@@ -72,12 +71,10 @@ def compare(model: torch.nn.Module, items: Tensor, exact: Principal) -> tuple[fl
 def main() -> None:
     """Train, compare, and write the row."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, default=os.environ.get("NACRE_DATA"), help="folder of MNIST's idx files")
+    parser.add_argument("--data", type=Path, help="folder of MNIST's idx files; by default $NACRE_DATA/mnist")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     asked = parser.parse_args()
-    if asked.data is None:
-        parser.error("say where MNIST is: --data DIR, or NACRE_DATA")
-    source = f"mnist:{asked.data}"
+    source = f"mnist:{asked.data}" if asked.data else "mnist"
     dataset = load(DataSettings(data=source, validation=0.0))
     items = torch.from_numpy(dataset.items[dataset.rows("train")]).flatten(1).double() / 255
     exact = pca(items, CODES)

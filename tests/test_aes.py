@@ -13,6 +13,7 @@ from nacre import losses, seeds
 from nacre.contract import check_model
 from nacre.errors import ConfigError
 from nacre.models.ae import AE
+from nacre.models.stacked_ae import StackedAE
 from nacre.networks import ACTIVATIONS
 from nacre.protocols import Step
 
@@ -158,3 +159,48 @@ def test_sparse_codes_are_sparse(tmp_path):
 def test_what_cannot_be_meant_is_one_sentence(parameters, sentence):
     with pytest.raises(ConfigError, match=sentence):
         AE((1, 8, 8), **parameters)
+
+
+def test_greedy_training_moves_one_pair_of_layers_at_a_time_and_then_all():
+    model = StackedAE((1, 8, 8), hidden=(16, 8), latent_dim=4, greedy=True, layer_steps=5)
+    rows = model.objectives()
+    assert [row.name for row in rows] == ["layer0", "layer1", "layer2", "all"]
+    for at in range(30):
+        playing = [row.name for row in rows if at in row.when]
+        assert playing == [["layer0", "layer1", "layer2"][at // 5] if at < 15 else "all"]
+    assert rows[1].over == ("encoders.1", "decoders.1")
+    assert [row.name for row in StackedAE((3,), hidden=(4,)).objectives()] == ["all"]
+
+
+def test_a_layers_loss_is_the_reconstruction_of_the_layer_below():
+    model = StackedAE((6,), hidden=(5, 4), latent_dim=2, greedy=True).double()
+    x = torch.randn(7, 6, dtype=torch.float64)
+    below = torch.tanh(x @ model.encoders[0][0].weight.T + model.encoders[0][0].bias)
+    above = torch.tanh(below @ model.encoders[1][0].weight.T + model.encoders[1][0].bias)
+    back = torch.tanh(above @ model.decoders[1][0].weight.T + model.decoders[1][0].bias)
+    loss, _ = model.layer_loss(1, x, Step(torch.tensor(0), {}))
+    torch.testing.assert_close(loss, (back - below).square().sum(1).mean())
+    torch.testing.assert_close(model.encoder(x), model.encode(x))
+
+
+def test_a_stack_learned_greedily_reconstructs_and_fine_tuning_helps(tmp_path):
+    common = {"hidden": (64, 32), "latent_dim": 8, "greedy": True, "layer_steps": 300, "batch_size": 128}
+    common |= {"sample_every": 0, "ema": 0.0, "compile": "off"}
+    mean = digits().var(0).mean().item()
+    layers = nacre.train("stacked_ae", out=tmp_path / "layers", steps=900, **common)
+    tuned = nacre.train("stacked_ae", out=tmp_path / "tuned", steps=1500, **common)
+    errors = [(nacre.load(run).reconstruct(digits()) - digits()).square().mean().item() for run in (layers, tuned)]
+    assert errors[0] < 0.75 * mean, "the layers put together reconstruct before they have been trained together"
+    assert errors[1] < errors[0] * 0.9
+
+
+def test_stacked_flags_that_cannot_be_meant():
+    with pytest.raises(ConfigError, match="from 0 to less than 1; got 1"):
+        StackedAE((3,), masking=1.0)
+    with pytest.raises(ConfigError, match="use 'mse'"):
+        StackedAE((3,), loss="bce")
+
+
+def test_the_stacked_autoencoder_keeps_the_contract_when_greedy():
+    parameters = {"greedy": True, "layer_steps": 2, "masking": 0.2, "hidden": (16, 8)}
+    assert not [finding for finding in check_model("stacked_ae", parameters) if finding.passed is False]

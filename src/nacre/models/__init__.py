@@ -2,10 +2,13 @@
 
 CATALOGUE: dict[str, str] = {
     "ae": "nacre.models.ae:AE",
+    "stacked_ae": "nacre.models.stacked_ae:StackedAE",
     "vae": "nacre.models.vae:VAE",
     "iwae": "nacre.models.iwae:IWAE",
+    "lvae": "nacre.models.lvae:LVAE",
     "gan": "nacre.models.gan:GAN",
     "dcgan": "nacre.models.gan:DCGAN",
+    "wgan": "nacre.models.wgan:WGAN",
     "wgan_gp": "nacre.models.wgan_gp:WGANGP",
 }
 """Name on the command line ↦ module and class."""
