@@ -77,8 +77,15 @@ SURFACE = {
         "contractive",
     ],
     "vae": ["latent_dim", "likelihood", "beta", "network", "hidden", "width"],
-    "gan": ["latent_dim", "loss", "r1", "network", "hidden", "width"],
-    "wgan_gp": ["latent_dim", "n_critic", "gp_weight", "network", "hidden", "width"],
+    "gan": [
+        *("latent_dim", "loss", "r1", "r2", "pack", "spectral_norm", "augment", "network", "hidden"),
+        *("discriminator_hidden", "activation", "norm", "beta1", "width", "classes"),
+    ],
+    "dcgan": ["latent_dim", "loss", "r1", "pack", "augment", "width", "classes"],
+    "wgan": ["latent_dim", "n_critic", "clip_value", "pack", "network", "hidden", "width", "classes"],
+    "wgan_gp": [
+        *("latent_dim", "n_critic", "gp_weight", "penalty", "layer_norm", "pack", "network", "hidden", "width", "classes"),
+    ],
 }
 
 

@@ -14,7 +14,7 @@ from nacre.networks.resnet import resnet_decoder, resnet_encoder
 Shape: TypeAlias = tuple[int, ...]
 """(C, H, W) for images, (D,) for vectors."""
 
-Norm: TypeAlias = Literal["batch", "none"]
+Norm: TypeAlias = Literal["batch", "layer", "none"]
 Kind: TypeAlias = Literal["auto", "mlp", "conv", "resnet"]
 
 __all__ = [
@@ -75,7 +75,7 @@ def encoder(
         kind: "mlp", "conv" (strided convolutions), "resnet" (residual blocks), or by shape.
         width: channels after the first convolution; of a resnet, at all sizes up to 32 pixels.
         hidden: sizes of the MLP's hidden layers.
-        norm: what stands between the convolutions; "none" for a critic under a gradient penalty.
+        norm: what stands between the convolutions; "layer" or "none" for a critic under a gradient penalty.
         activation: of the MLP; the convolutional network uses LeakyReLU(.2), the residual one ReLU.
         bias: of the last layer; a critic of which only differences count has none.
     """

@@ -7,7 +7,7 @@ normalization are the same for all games, and live here.
 import math
 from collections.abc import Callable, Iterator
 from itertools import pairwise
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import torch
 import torch.nn.functional as F
@@ -17,7 +17,6 @@ from torch.nn.utils import parametrize
 from nacre.augment import diff_augment
 from nacre.errors import ConfigError, ShapeError, at_least
 from nacre.networks import Shape, is_image
-from nacre.protocols import Batch
 from nacre.seeds import Draw, category, normal
 
 JudgeActivation: TypeAlias = Literal["leaky-relu", "relu", "elu", "maxout"]
@@ -37,7 +36,7 @@ def prior(latent_dim: int, classes: int = 0) -> dict[str, Draw]:
     return {"z": normal(latent_dim)} | ({"label": category(classes)} if classes else {})
 
 
-def labelled(batch: Batch, classes: int) -> tuple[Tensor, Tensor | None]:
+def labelled(batch: Any, classes: int) -> tuple[Tensor, Tensor | None]:
     """A batch as items and, for a conditional model, their labels."""
     return batch if classes else (batch, None)
 

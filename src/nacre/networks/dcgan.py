@@ -21,11 +21,10 @@ def dcgan_encoder(
     channels = [shape[0], *widths(width, len(sizes) - 1)]
     layers: list[nn.Module] = []
     for index, (inputs, out) in enumerate(pairwise(channels)):
-        normed = norm == "batch" and index > 0
+        normed = norm if index > 0 else "none"
         height, width_ = sizes[index]
-        layers += [nn.Conv2d(inputs, out, 4, 2, (1 + height % 2, 1 + width_ % 2), bias=not normed)]
-        layers += [nn.BatchNorm2d(out)] if normed else []
-        layers += [nn.LeakyReLU(0.2)]
+        layers += [nn.Conv2d(inputs, out, 4, 2, (1 + height % 2, 1 + width_ % 2), bias=normed != "batch")]
+        layers += [*norms(normed, out), nn.LeakyReLU(0.2)]
     layers += [nn.Conv2d(channels[-1], outputs, sizes[-1], bias=bias), nn.Flatten()]
     return nn.Sequential(*layers).apply(initialise)
 
@@ -37,8 +36,7 @@ def dcgan_decoder(inputs: int, shape: tuple[int, ...], *, width: int = 64, norm:
     layers: list[nn.Module] = [nn.Unflatten(1, (inputs, 1, 1))]
     layers += [nn.ConvTranspose2d(inputs, channels[0], sizes[0], bias=norm != "batch")]
     for index, (before, after) in enumerate(pairwise([*channels, shape[0]])):
-        layers += [nn.BatchNorm2d(before)] if norm == "batch" else []
-        layers += [nn.ReLU()]
+        layers += [*norms(norm, before), nn.ReLU()]
         height, width_ = sizes[index + 1]
         bias = norm != "batch" or index == len(channels) - 1
         layers += [
@@ -47,6 +45,13 @@ def dcgan_decoder(inputs: int, shape: tuple[int, ...], *, width: int = 64, norm:
             )
         ]
     return nn.Sequential(*layers).apply(initialise)
+
+
+def norms(norm: str, channels: int) -> list[nn.Module]:
+    """Batch norm, or layer norm: over an item's channels and pixels, scaled by channel as in WGAN-GP's code; or none."""
+    if norm == "layer":
+        return [nn.GroupNorm(1, channels)]
+    return [nn.BatchNorm2d(channels)] if norm == "batch" else []
 
 
 def pyramid(shape: tuple[int, ...]) -> list[tuple[int, int]]:

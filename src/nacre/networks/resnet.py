@@ -11,7 +11,7 @@ Three things are not theirs. Convolutions have no bias where it would change not
 shortcuts, whose block adds one already. Images over 32 pixels have fewer channels at the sizes above. And an encoder to
 more than one number reads its whole last grid, for a mean over it forgets where things are.
 
-The critic has no norm, as in the authors' CIFAR-10 networks; their layer norm for other data is not here.
+The critic has no norm, as in the authors' CIFAR-10 networks, or the layer norm of their others.
 
 Doubling and pooling are folded into the 3×3 convolution beside them. Each pair becomes one 4×4 convolution of stride 2,
 with 4 products for each pixel of the larger image instead of 9. The parameters stay those of the 3×3 convolution.
@@ -24,7 +24,7 @@ from typing import TypeVar
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nacre.networks.dcgan import pyramid
+from nacre.networks.dcgan import norms, pyramid
 
 FULL = 32
 """Up to this many pixels all sizes have the same number of channels; above, half of it at each doubling."""
@@ -103,7 +103,7 @@ def down_block(inputs: int, hidden: int, outputs: int, norm: str, first: bool = 
 
 def activated(channels: int, norm: str) -> list[nn.Module]:
     """What stands in front of a convolution."""
-    return [nn.BatchNorm2d(channels), nn.ReLU()] if norm == "batch" else [nn.ReLU()]
+    return [*norms(norm, channels), nn.ReLU()]
 
 
 class Grid(nn.Linear):
