@@ -1,0 +1,152 @@
+"""Test likelihoods on dynamically binarized MNIST, by importance weighting, beside published ones.
+
+    python benchmarks/likelihood.py RECIPE --data DIR [--out RUN] [--items 10000] [--binarizations 3]
+
+RECIPE is one of those below; each is a command of nacre's, printed before it runs. A run that --out holds already is
+resumed, or only judged if it is complete. Protocol: trained on the 60,000 training images less 1 %, each image binarized
+anew whenever it is seen; averaged weights of the last step; L_k on the test images, one binarization of all at a time.
+The time is that of training alone, by the log; compilation (some 20 s) is not in it.
+"""
+
+import argparse
+import statistics
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import nacre
+import rows
+from nacre import images
+from nacre.data import DataSettings, load
+from nacre.engine import sampling
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a model is trained, in stages that each begin with the weights of the one before, and what it is held to."""
+
+    model: str
+    parameters: dict[str, Any]
+    stages: tuple[dict[str, Any], ...]
+    k: int
+    published: str
+    asked: str
+    training: dict[str, Any] = field(default_factory=dict)
+
+
+COMMON = {"sample_every": 0, "validation": 0.01, "checkpoint_every": 10_000}
+PAPER = {"network": "mlp", "hidden": (200, 200), "activation": "tanh"}
+
+RECIPES = {
+    "vae": Recipe(
+        "vae",
+        {**PAPER, "latent_dim": 50},
+        ({"steps": 280_000, "batch_size": 256, "lr_schedule": "cosine"},),
+        5000,
+        "86.76 after 3,280 epochs (Burda et al. 2016)",
+        "≤ 87.5 in ≤ 30 min",
+    ),
+    "iwae": Recipe(
+        "iwae",
+        {**PAPER, "latent_dim": 50, "estimator": "dreg"},
+        (
+            {"steps": 60_000, "batch_size": 256, "k": 5, "lr_schedule": "constant"},
+            {"steps": 30_000, "batch_size": 100, "k": 50, "lr_schedule": "cosine"},
+        ),
+        5000,
+        "84.78 (Burda et al. 2016)",
+        "≤ 85.5",
+    ),
+    "iwae2": Recipe(
+        "iwae",
+        {**PAPER, "latent_dim": 100, "upper_dims": (50,), "estimator": "dreg"},
+        (
+            {"steps": 60_000, "batch_size": 256, "k": 5, "lr_schedule": "constant"},
+            {"steps": 30_000, "batch_size": 100, "k": 50, "lr_schedule": "cosine"},
+        ),
+        5000,
+        "82.90 (Burda et al. 2016)",
+        "≤ 84.0 in ≤ 60 min",
+    ),
+}
+
+
+def main() -> None:
+    """Train, judge, and write the row."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("recipe", choices=list(RECIPES))
+    parser.add_argument("--data", type=Path, required=True, help="folder of MNIST's idx files")
+    parser.add_argument("--out", type=Path, help="the run; by default runs/likelihood-RECIPE")
+    parser.add_argument("--items", type=int, default=10_000, help="test images that are judged")
+    parser.add_argument("--binarizations", type=int, default=3)
+    parser.add_argument("--results", type=Path, default=rows.RESULTS, help="folder of the rows")
+    asked = parser.parse_args()
+    recipe, source = RECIPES[asked.recipe], f"mnist:{asked.data}"
+    out = asked.out or Path("runs") / f"likelihood-{asked.recipe}"
+    run = trained(recipe, source, out)
+    seconds = sum(seconds_of(stage_at(out, number)) for number in range(len(recipe.stages)))
+    print(f"trained in {seconds / 60:.1f} min; now L_{recipe.k} on {asked.items:,} test images")
+    model = nacre.load(run)
+    model.module.k_eval = recipe.k  # type: ignore[assignment]
+    dataset = load(DataSettings(data=source))
+    test = images.to_float(torch.from_numpy(dataset.items[dataset.rows("test")[: asked.items]]))
+    bounds = []
+    for seed in range(asked.binarizations):
+        begun = time.perf_counter()
+        bounds.append(-sampling.log_likelihood(model.module, test, seed=seed, chunk=4).mean().item())
+        print(f"binarization {seed}: {bounds[-1]:.3f} nats ({time.perf_counter() - begun:.0f} s)", flush=True)
+    error = statistics.stdev(bounds) / len(bounds) ** 0.5 if len(bounds) > 1 else float("nan")
+    print(
+        f"-L_{recipe.k} = {statistics.mean(bounds):.2f} ± {error:.2f}; published {recipe.published}; asked {recipe.asked}"
+    )
+    protocol = (
+        f"{__doc__.split('Protocol: ')[1].strip()} k = {recipe.k}; one value a binarization; {recipe.model} {recipe.parameters}, "
+        f"stages {recipe.stages}"
+    )
+    values = {"nll_nats": bounds, "train_minutes": seconds / 60}
+    facts = {"published": recipe.published, "asked": recipe.asked, "threads": torch.get_num_threads()}
+    place = rows.write_row(
+        f"likelihood-{asked.recipe}",
+        protocol,
+        values,
+        [0],
+        len(test),
+        results=asked.results,
+        wall_seconds=seconds,
+        **facts,
+    )
+    print(place)
+
+
+def stage_at(out: Path, number: int) -> Path:
+    """The run of a stage."""
+    return out / f"stage{number}"
+
+
+def trained(recipe: Recipe, source: str, out: Path) -> Path:
+    """The run of the last stage."""
+    before = None
+    for number, stage in enumerate(recipe.stages):
+        place = stage_at(out, number)
+        flags = {**COMMON, **recipe.parameters, **recipe.training, **stage}
+        print(f"nacre train {recipe.model} --data {source} {flags}", flush=True)
+        nacre.train(recipe.model, data=source, out=place, or_resume=True, init_from=before, **flags)
+        before = place
+    return stage_at(out, len(recipe.stages) - 1)
+
+
+def seconds_of(run: Path) -> float:
+    """Seconds that the training of a run took, by its log: the speed of each stretch times its images."""
+    lines = [line for line in nacre.Run(run, 0, 0).history if "images_per_s" in line]
+    done, total = 0.0, 0.0
+    for line in lines:
+        total += 1000 * (line["kimg"] - done) / line["images_per_s"]
+        done = line["kimg"]
+    return total
+
+
+if __name__ == "__main__":
+    main()
