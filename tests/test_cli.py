@@ -86,6 +86,8 @@ SURFACE = {
     "wgan_gp": [
         *("latent_dim", "n_critic", "gp_weight", "penalty", "layer_norm", "pack", "network", "hidden", "width", "classes"),
     ],
+    "began": ["latent_dim", "gamma", "balance_rate", "network", "hidden", "width", "classes"],
+    "r3gan": ["latent_dim", "gamma", "pack", "augment", "network", "hidden", "width", "blocks", "classes"],
 }
 
 

@@ -6,9 +6,12 @@ CATALOGUE: dict[str, str] = {
     "vae": "nacre.models.vae:VAE",
     "iwae": "nacre.models.iwae:IWAE",
     "lvae": "nacre.models.lvae:LVAE",
+    "m2": "nacre.models.m2:M2",
     "gan": "nacre.models.gan:GAN",
     "dcgan": "nacre.models.gan:DCGAN",
     "wgan": "nacre.models.wgan:WGAN",
     "wgan_gp": "nacre.models.wgan_gp:WGANGP",
+    "began": "nacre.models.began:BEGAN",
+    "r3gan": "nacre.models.r3gan:R3GAN",
 }
 """Name on the command line ↦ module and class."""
