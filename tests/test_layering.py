@@ -10,7 +10,7 @@ SOURCE = Path(__file__).parent.parent / "src" / "nacre"
 FLOORS = (
     {"errors", "files", "seeds", "images", "losses", "schedules", "augment"},
     {"protocols", "networks", "data"},
-    {"models", "editing", "metrics"},
+    {"models", "editing", "metrics", "latent"},
     {"engine", "spec"},
     {"run", "pretrained"},
     {"contract", "estimator"},
