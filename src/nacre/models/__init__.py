@@ -3,10 +3,12 @@
 CATALOGUE: dict[str, str] = {
     "ae": "nacre.models.ae:AE",
     "stacked_ae": "nacre.models.stacked_ae:StackedAE",
+    "transfer": "nacre.models.transfer:Transfer",
     "vae": "nacre.models.vae:VAE",
     "iwae": "nacre.models.iwae:IWAE",
     "lvae": "nacre.models.lvae:LVAE",
     "m2": "nacre.models.m2:M2",
+    "vaegan": "nacre.models.vaegan:VAEGAN",
     "gan": "nacre.models.gan:GAN",
     "dcgan": "nacre.models.gan:DCGAN",
     "wgan": "nacre.models.wgan:WGAN",
