@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from nacre.contract import CHECKS, Subject, _examined, check_model, with_classes
+from nacre.contract import CHECKS, _examined, check_model
+from nacre.contract.subject import Subject, with_classes
 from nacre.models import CATALOGUE
 from nacre.spec import spec
 

@@ -6,7 +6,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from nacre import networks
-from nacre.contract import BATCH, Subject, compiled_equals_eager
+from nacre.contract import compiled_equals_eager
+from nacre.contract.subject import BATCH, Subject
 from nacre.engine.settings import Training
 from nacre.engine.update import Update
 from nacre.errors import ConfigError

@@ -12,11 +12,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from nacre import images, seeds
+from nacre import images
+from nacre.contract.subject import BATCH, Subject, objectives, with_classes
 from nacre.data import DataSettings
-from nacre.data.stream import Stream
 from nacre.engine import checkpoint, sampling
 from nacre.engine.checkpoint import differences, same
 from nacre.engine.settings import Training
@@ -24,14 +24,10 @@ from nacre.engine.update import Update
 from nacre.errors import NacreError
 from nacre.networks import has_batch_norm, is_image
 from nacre.pretrained import Pretrained, load
-from nacre.protocols import Batch, Objective, Step, capabilities
+from nacre.protocols import Step, capabilities
 from nacre.run import resume, train
 from nacre.run.config import PLACES
-from nacre.run.session import build
-from nacre.spec import Spec, fields, find_class, spec
-
-BATCH = 8
-CLASSES = 3
+from nacre.spec import fields, find_class, spec
 
 
 @dataclass(frozen=True)
@@ -57,64 +53,6 @@ class NotApplicable(Exception):
     """A promise that a model does not make."""
 
 
-@dataclass(frozen=True)
-class Subject:
-    """A model under examination.
-
-    Attributes:
-        spec: which.
-        shape: of the items it is built for.
-        backend: of torch.compile in the comparison with eager execution.
-    """
-
-    spec: Spec
-    shape: tuple[int, ...]
-    backend: str
-
-    def build(self, dtype: torch.dtype = torch.float32) -> nn.Module:
-        """The model with the weights of seed 0."""
-        return build(self.spec, self.shape, 0).to(dtype)
-
-    @property
-    def labels(self) -> np.ndarray | None:
-        """(64,) labels of the items, for a model that is given them."""
-        classes = self.spec.complete().get("classes", 0)
-        return np.arange(64) % classes if classes else None
-
-    def items(self, count: int = 64) -> np.ndarray:
-        """Items of the model's kind: smooth random uint8 images, or float32 vectors."""
-        noise = seeds.noise(seeds.normal(*self.shape), "contract", rows=range(count))
-        if not is_image(self.shape):
-            return noise.numpy()
-        smooth = torch.nn.functional.avg_pool2d(noise, 3, 1, 1, count_include_pad=False)
-        return images.to_uint8((smooth + 1) / 2).numpy()
-
-    def some(self, dtype: torch.dtype = torch.float32) -> Tensor:
-        """A few items as a model is asked about them."""
-        return images.to_float(torch.from_numpy(self.items()[:BATCH])).to(dtype)
-
-    def batch(self, dtype: torch.dtype = torch.float32) -> Batch:
-        """Items as a loss sees them: with their labels if the model is given any."""
-        x, labels = self.some(dtype), self.labels
-        return x if labels is None else (x, torch.from_numpy(labels[:BATCH]))
-
-    def train(self, model: nn.Module, steps: int, backend: str | None = None, **settings: Any) -> list[Update]:
-        """Play all objectives for some steps."""
-        training = Training(steps=steps, batch_size=BATCH, **settings)
-        updates = [Update(model, objective, training, backend) for objective in objectives(model)]
-        stream = Stream(self.items(), np.arange(64), BATCH, labels=self.labels)
-        for step in range(steps):
-            for update in updates:
-                if step in update.objective.when:
-                    update(step, stream.batch(step))
-        return updates
-
-    @property
-    def round(self) -> int:
-        """Steps after which every objective has been played at least twice."""
-        return max(o.when[min(1, len(o.when) - 1)] + 1 for o in objectives(self.build()))
-
-
 def check_model(
     name: str,
     parameters: Mapping[str, Any] | None = None,
@@ -133,18 +71,6 @@ def check_model(
     subject = Subject(with_classes(spec(name, parameters)), tuple(shape), backend)
     first = _examined(it_trains, subject)
     return [first] + ([_examined(check, subject) for check in CHECKS[1:]] if first.passed else [])
-
-
-def with_classes(chosen: Spec) -> Spec:
-    """A model that cannot do without labels is examined with three classes."""
-    if not getattr(find_class(chosen.name), "supervised", False) or "classes" in chosen.parameters:
-        return chosen
-    return Spec(chosen.name, {**chosen.parameters, "classes": CLASSES})
-
-
-def objectives(model: nn.Module) -> list[Objective]:
-    """A model's table."""
-    return list(model.objectives())  # type: ignore[operator]
 
 
 def it_trains(subject: Subject) -> str:
