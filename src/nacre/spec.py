@@ -9,6 +9,7 @@ import hashlib
 import importlib
 import importlib.util
 import inspect
+import json
 import os
 import sys
 import typing
@@ -57,7 +58,11 @@ class Spec:
 
     def build(self, shape: Shape) -> nn.Module:
         """The model for items of `shape`, with weights from torch's ambient generator."""
-        return typing.cast(nn.Module, find_class(self.name)(tuple(shape), **self.parameters))
+        given = dict(self.parameters)
+        if given.get("origin"):  # a model that starts from another is given it built; its weights are taken later
+            origin = given["origin"]
+            given["encoder"] = spec(origin["model"], origin["parameters"]).build(origin["shape"])
+        return typing.cast(nn.Module, find_class(self.name)(tuple(shape), **given))
 
     def complete(self) -> dict[str, Any]:
         """Every parameter with its value, defaults included, in plain containers."""
@@ -83,7 +88,33 @@ def spec(name: str, parameters: Mapping[str, Any] | None = None) -> Spec:
     Raises:
         ConfigError: no such model, no such parameter, or a value of the wrong type.
     """
-    return Spec(name, coerce(fields(find_class(name)), parameters or {}, f"model '{name}'"))
+    known = fields(find_class(name))
+    values = coerce(known, parameters or {}, f"model '{name}'")
+    encoder = values.get("encoder")
+    if encoder and "origin" in {field.name for field in known} and (values.get("origin") or {}).get("from") != encoder:
+        values["origin"] = origin_of(encoder)
+    return Spec(name, values)
+
+
+def origin_of(path: str) -> dict[str, Any]:
+    """What rebuilds the model of a run or model folder, without its weights: `from`, `model`, `parameters` and `shape`.
+
+    Raises:
+        ConfigError: there is none, or it is a model of somebody's own.
+    """
+    root = Path(path)
+    file = (root / "model" if (root / "model").is_dir() else root) / "config.json"
+    try:
+        config = json.loads(file.read_text(encoding="utf-8"))
+        origin = {"from": path, **{key: config[key] for key in ("model", "parameters", "shape")}}
+    except (OSError, ValueError, KeyError, TypeError):
+        raise ConfigError(f"there is no trained model at {path} to take an encoder from (looked for {file}).") from None
+    if origin["model"] not in CATALOGUE:
+        raise ConfigError(
+            f"{path} is of a model of somebody's own ({origin['model']}), whose code is not run for its encoder; take one of "
+            "the catalogue."
+        )
+    return origin
 
 
 @lru_cache

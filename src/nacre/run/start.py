@@ -68,6 +68,9 @@ def train(
     training = resolve(asked.training, chosen, dataset)
     device = numerics.device_for(training.device)
     module = build(chosen, dataset.shape, training.seed, device)
+    origin = chosen.parameters.get("origin")
+    if origin:
+        module.take(folder.read(_folder(Path(origin["from"])))[1])  # type: ignore[operator]
     if init_from is not None:
         _take_weights(module, Path(init_from))
     # Before anything is written: a model that cannot train must not cost an older run.
@@ -90,7 +93,7 @@ def train(
         path = ranks.first(lambda: new_run(Path(out) if out else None, chosen.name, dataset.source, overwrite))
         with _held(path, ranks):
             ranks.first(lambda: configuration.write(path, written))
-            return go(path, session, updates, pace, save_first=init_from is not None)
+            return go(path, session, updates, pace, save_first=bool(origin) or init_from is not None)
 
 
 def resume(
@@ -183,12 +186,17 @@ def _take_weights(module: nn.Module, path: Path) -> None:
     """The weights of a run or model folder into a new model."""
     if not path.exists():
         raise ConfigError(f"there is no run or model folder at {path} to take weights from (--init-from).")
-    _, weights = folder.read(path / "model" if (path / "model").is_dir() else path)
+    _, weights = folder.read(_folder(path))
     try:
         module.load_state_dict(weights)
     except RuntimeError as error:
         reason = " ".join(str(error).split("\n\t")[1:2]) or str(error)
         raise ConfigError(f"--init-from {path}: its weights do not fit this model ({reason.strip()[:160]}).") from None
+
+
+def _folder(path: Path) -> Path:
+    """The model folder of a run, or the folder itself."""
+    return path / "model" if (path / "model").is_dir() else path
 
 
 def _unchanged(written: Mapping[str, Any], flags: Mapping[str, Any], model: str) -> Request:
@@ -224,11 +232,16 @@ def _check_steps(path: Path, training: Training, written: Mapping[str, Any]) -> 
     reached = checkpoint.steps(path / "checkpoints")
     if reached and (training.steps or 0) < reached[-1]:
         raise ConfigError(f"{path} has done {reached[-1]} steps already, got --steps {training.steps}; give more.")
-    if not reached and written.get("init_from"):
-        origin = written["init_from"]
-        raise CheckpointError(
-            f"{path} was started from the weights of {origin} and has no checkpoint; start it again with --init-from {origin}."
-        )
+    for flag_, source in (("--init-from", written.get("init_from")), ("--encoder", _origin(written).get("from"))):
+        if source and not reached:
+            raise CheckpointError(
+                f"{path} was started from the weights of {source} and has no checkpoint; start it again with {flag_} {source}."
+            )
+
+
+def _origin(written: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What a run says of the model that its own started from."""
+    return (written.get("parameters") or {}).get("origin") or {}
 
 
 def _check_changes(written: Mapping[str, Any], chosen: Spec, now: Mapping[str, Any], accept: bool) -> None:
