@@ -41,6 +41,10 @@ class Rung(nn.Module):
         super().__init__()
         self.latent, self.prior = latent, prior
         self.evidence, self.merge, self.below = evidence, merge, below
+        self.apply(initialise)
+        if prior is not None:  # at first all latents are nearly standard normal
+            with torch.no_grad():
+                next(iter(prior.parameters())).mul_(0.1)
 
     def expected(self, state: Tensor | None, like: Tensor) -> tuple[Tensor, Tensor]:
         """p(z | latents above): mean and log-variance, each of the shape of `like`."""
@@ -88,7 +92,7 @@ def mlp_ladder(shape: tuple[int, ...], latent_dim: int, hidden: tuple[int, ...])
         heads = [nn.Sequential(nn.SiLU(), nn.Linear(size, 2 * latent)) for _ in range(2)]
         rungs.append(Rung((latent,), None if top else heads[0], heads[1], nn.Linear(latent, size), below))
     out = nn.Sequential(nn.SiLU(), nn.Linear(hidden[0], prod(shape)), nn.Unflatten(1, shape))
-    return Ladder(nn.ModuleList(up), nn.ModuleList(rungs), tuple(reversed(range(len(hidden)))), out)
+    return Ladder(nn.ModuleList(up).apply(initialise), nn.ModuleList(rungs), tuple(reversed(range(len(hidden)))), out)
 
 
 def conv_ladder(shape: tuple[int, ...], latent_dim: int, *, width: int, latent_channels: int, layers: int) -> Ladder:
@@ -111,22 +115,23 @@ def conv_ladder(shape: tuple[int, ...], latent_dim: int, *, width: int, latent_c
             below = nn.Sequential(Block(c), *moves)
             rungs.append(Rung((latent_channels, *sizes[level]), prior, evidence, merge, below))
             scale.append(level)
-    return Ladder(nn.ModuleList(up), nn.ModuleList(rungs), tuple(scale), _grow(channels[0], shape[0], full))
+    return Ladder(
+        nn.ModuleList(up).apply(initialise), nn.ModuleList(rungs), tuple(scale), _grow(channels[0], shape[0], full)
+    )
 
 
 class Block(nn.Module):
-    """x + conv(silu(conv(silu(x)))), 3×3: (N, C, H, W) ↦ the same. The second convolution starts small."""
+    """x + gain · conv(silu(conv(silu(x)))), 3×3: (N, C, H, W) ↦ the same. The gains start small, so that blocks add up."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.first = nn.Conv2d(channels, channels, 3, padding=1)
         self.second = nn.Conv2d(channels, channels, 3, padding=1)
-        with torch.no_grad():
-            self.second.weight.mul_(0.3)
+        self.gain = nn.Parameter(torch.full((channels, 1, 1), 0.3))
 
     def forward(self, x: Tensor) -> Tensor:
         silu = nn.functional.silu
-        return x + self.second(silu(self.first(silu(x))))
+        return x + self.gain * self.second(silu(self.first(silu(x))))
 
 
 def precision_weighted(seen: tuple[Tensor, Tensor], expected: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
@@ -143,6 +148,17 @@ def precision_weighted(seen: tuple[Tensor, Tensor], expected: tuple[Tensor, Tens
 def side_by_side(latents: Iterable[Tensor]) -> Tensor:
     """Latents of any shapes side by side: (N, numbers)."""
     return torch.cat([z.flatten(1) for z in latents], 1)
+
+
+def initialise(module: nn.Module) -> None:
+    """Weights from N(0, 2 / fan in) (He et al. 2015), or the signal would fade over a ladder's many layers; biases zero."""
+    if not isinstance(module, nn.Linear | nn.Conv2d | nn.ConvTranspose2d):
+        return
+    # A transposed convolution of stride 2 reads a quarter of its kernel for each output.
+    taps = module.weight[0].numel() if not isinstance(module, nn.ConvTranspose2d) else 4 * module.in_channels
+    nn.init.normal_(module.weight, 0.0, (2 / taps) ** 0.5)
+    if module.bias is not None:
+        nn.init.zeros_(module.bias)
 
 
 def _normal(output: Tensor) -> tuple[Tensor, Tensor]:
