@@ -129,7 +129,9 @@ class IWAE(nn.Module):
         loss = -losses.importance_bound(log_weights).mean()
         slopes = torch.autograd.grad(loss, leaves, retain_graph=True)
         share = log_weights.detach().softmax(0).T[..., None]
-        path = sum(((share * slope).detach() * z).sum() for slope, z in zip(slopes, latents, strict=True))
+        path = torch.stack(
+            [((share * slope).detach() * z).sum() for slope, z in zip(slopes, latents, strict=True)]
+        ).sum()
         return loss + path - path.detach(), {"bound": -loss} | self.likelihood.bits(loss)
 
     def constant(self, latents: list[Tensor], first: Normal) -> list[Normal]:

@@ -3,14 +3,16 @@
 import math
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, cast
 
+import torch
 from torch import Tensor, nn
 from torch.optim import Adam
 
 from nacre import losses, networks, schedules
 from nacre.errors import ConfigError, at_least
 from nacre.networks import Shape, ladder, likelihoods
+from nacre.networks.ladder import Rung
 from nacre.protocols import Batch, Logs, Objective, Step
 from nacre.seeds import Draw, normal
 
@@ -76,7 +78,7 @@ class LVAE(nn.Module):
         else:
             parts = ladder.conv_ladder(shape, latent_dim, width=width, latent_channels=latent_channels, layers=layers)
         self.encoder, self.rungs, self.out, self.scale = parts.up, parts.rungs, parts.out, parts.scale
-        self.latents = [rung.latent for rung in parts.rungs]
+        self.latents = [rung.latent for rung in self.downwards()]
         self.prior = self.draws(1)
 
     @classmethod
@@ -103,6 +105,10 @@ class LVAE(nn.Module):
     def likelihood_draws(self) -> dict[str, Draw]:
         """The noise of `log_likelihood`, for as many samples as `k_eval` says."""
         return self.draws(self.k_eval) | self.likelihood.draws
+
+    def downwards(self) -> list[Rung]:
+        """The rungs from the top."""
+        return cast(list[Rung], list(self.rungs))
 
     def draws(self, k: int) -> dict[str, Draw]:
         """The latents' noise, for k samples of each if k is not 1."""
@@ -145,7 +151,7 @@ class LVAE(nn.Module):
             The decoder's output (N, *shape), and the layers from the top.
         """
         state, layers = None, []
-        for number, rung in enumerate(self.rungs):
+        for number, rung in enumerate(self.downwards()):
             prior = rung.expected(state, noise[number])
             seen = None if features is None else rung.seen(features[number], state)
             mean, log_var = prior if seen is None else ladder.precision_weighted(seen, prior)
@@ -196,7 +202,8 @@ class LVAE(nn.Module):
     def decode(self, z: Tensor) -> Tensor:
         """Items of all latents, the top one first: (N, code_dim) ↦ (N, *shape)."""
         state = None
-        for rung, part in zip(self.rungs, z.split([math.prod(latent) for latent in self.latents], 1), strict=True):
+        parts = torch.split(z, [math.prod(latent) for latent in self.latents], 1)
+        for rung, part in zip(self.downwards(), parts, strict=True):
             state = rung.descend(state, part.view(-1, *rung.latent))
         return self.likelihood.mean(self.out(state))
 
