@@ -22,8 +22,12 @@ from nacre.engine.checkpoint import differences, same
 from nacre.engine.lock import locked
 from nacre.errors import CheckpointError, ConfigError, DataError, RunError, TrainingError
 from nacre.models import CATALOGUE
+from nacre.spec import fields, find_class
 
-TINY = {"ae": {"hidden": (16,)}, "vae": {"hidden": (16,)}, "gan": {"hidden": (16,)}, "wgan_gp": {"hidden": (16,)}}
+TINY = {
+    name: {"hidden": (16, 16)} if "hidden" in {field.name for field in fields(find_class(name))} else {}
+    for name in CATALOGUE
+}
 QUICK = {"steps": 40, "batch_size": 8, "log_every": 7, "sample_every": 0, "checkpoint_every": 10}
 
 
