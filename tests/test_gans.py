@@ -243,6 +243,11 @@ def test_began_is_an_autoencoder_of_any_size_without_norms():
         assert torch.allclose(model.realness(x), -error)
 
 
+def test_began_never_judges_with_an_autoencoder_that_can_copy():
+    codes = [BEGAN(shape).discriminator.encoder[-1].out_features for shape in [(2,), (1, 8, 8), (1, 28, 28)]]
+    assert codes == [1, 16, 64]
+
+
 def test_r3gan_begins_as_shallow_as_its_fix_up_says_and_has_no_norms():
     model = R3GAN((3, 18, 11), network="resnet", width=16, blocks=3)
     assert not layers(model, (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm))

@@ -87,7 +87,8 @@ class BEGAN(nn.Module):
 
     Args:
         shape: shape of an item: (channels, height, width) in [0, 1], or (dimensions,) of any reals.
-        latent_dim: size of the latent, and of the autoencoder's code.
+        latent_dim: size of the latent, and of the autoencoder's code, which is never more than a quarter of an item's
+            numbers: an autoencoder that can reproduce anything is no judge.
         gamma: γ, what generated items' reconstruction loss is to be of real items' in equilibrium, in (0, 1]: the lower,
             the less diverse and the cleaner.
         balance_rate: λ_k, how far a step moves the balance k.
@@ -126,7 +127,8 @@ class BEGAN(nn.Module):
         else:
             encode, decode = partial(encoder, width=width), partial(decoder, width=width)
         self.generator = decode(self.code_dim, shape)
-        self.discriminator = Autoencoder(encode(shape, latent_dim), decode(self.code_dim, shape), classes)
+        bottleneck = min(latent_dim, max(1, math.prod(shape) // 4))
+        self.discriminator = Autoencoder(encode(shape, bottleneck), decode(bottleneck + classes, shape), classes)
         self.register_buffer("k", torch.zeros(()))
         self.prior = adversarial.prior(latent_dim, classes)
 
