@@ -32,5 +32,6 @@ def describe(name: str) -> dict[str, Any]:
         {"name": f.name, "type": type_name(f.type), "default": f.default, "help": f.help}
         for f in fields(find_class(name))
     ]
-    verbs = capabilities(spec(name).build((1, 16, 16)))
+    labels = {"classes": 2} if getattr(find_class(name), "supervised", False) else {}
+    verbs = capabilities(spec(name, labels).build((1, 16, 16)))
     return {"name": name, "summary": summary(find_class(name)), "capabilities": verbs, "parameters": listed}

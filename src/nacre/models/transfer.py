@@ -27,7 +27,7 @@ class Transfer(nn.Module):
 
     Args:
         shape: shape of an item: (channels, height, width) in [0, 1], or (dimensions,) of any reals.
-        classes: number of labels; from the data on the command line.
+        classes: number of labels; on the command line that of the data.
         encoder: a run or model folder whose encoder is reused (`ae`, `stacked_ae`, `vae` …); from Python it may also be
             the model itself. Without one the classifier is trained from nothing.
         origin: what `encoder` was built as: model, parameters and shape. It is filled in from the run, so that this model
