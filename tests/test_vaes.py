@@ -434,7 +434,7 @@ def test_m2s_loss_of_a_mixed_batch_is_the_mean_of_its_items():
 
 def test_each_row_of_the_vaegan_has_its_own_loss_and_parts():
     torch.manual_seed(0)
-    model = VAEGAN((1, 8, 8), latent_dim=3, hidden=(16, 8), gamma=0.5, r1=0.0).double()
+    model = VAEGAN((1, 8, 8), latent_dim=3, hidden=(16, 8), feature_std=0.5, gamma=0.5, r1=0.0).double()
     rows = {row.name: row for row in model.objectives()}
     assert {name: row.over for name, row in rows.items()} == {
         name: (name,) for name in ("encoder", "decoder", "discriminator")
@@ -444,7 +444,7 @@ def test_each_row_of_the_vaegan_has_its_own_loss_and_parts():
     mean, std = model.posterior(x)
     remade, made = model.decode(mean + std * noise["eps"]), model.decode(noise["z"])
     features = torch.nn.Sequential(*list(model.discriminator[0]))
-    error = (features(2 * remade - 1) - features(2 * x - 1)).square().sum() / 12
+    error = (features(2 * remade - 1) - features(2 * x - 1)).square().sum() / 6 / (2 * 0.25)
     rate = kl_divergence(Normal(mean, std), Normal(0.0, 1.0)).sum() / 6
     real, fakes = torch.sigmoid(model.realness(x)), [torch.sigmoid(model.realness(each)) for each in (remade, made)]
     expected = {

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.optim import RMSprop
 
 from nacre import losses, networks
-from nacre.errors import at_least
+from nacre.errors import ConfigError, at_least
 from nacre.networks import Kind, Shape
 from nacre.protocols import Batch, Logs, Objective, Step
 from nacre.seeds import normal
@@ -24,6 +24,8 @@ class VAEGAN(nn.Module):
     Args:
         shape: shape of an item: (channels, height, width) in [0, 1], or (dimensions,) of any reals.
         latent_dim: size of the latent.
+        feature_std: σ of the features' law N(Dis_l(x); Dis_l(remade), σ²), what an error weighs against the rate; the paper's
+            is 1, and its features are those of an unpenalised discriminator, which are larger.
         gamma: weight of the reconstruction error beside the game in the decoder's loss.
         r1: γ, weight of the penalty γ/2 E ‖∇ D(x)‖² at real items, images taken in [-1, 1] (Mescheder et al. 2018).
         network: "mlp", "conv" (DCGAN), "resnet" (residual blocks), or by the shape: conv for images of 16 pixels and more.
@@ -36,7 +38,8 @@ class VAEGAN(nn.Module):
         shape: Shape,
         *,
         latent_dim: int = 64,
-        gamma: float = 0.01,
+        feature_std: float = 0.2,
+        gamma: float = 0.02,
         r1: float = 0.1,
         network: Kind = "auto",
         hidden: tuple[int, ...] = (512, 256),
@@ -45,7 +48,9 @@ class VAEGAN(nn.Module):
         super().__init__()
         at_least(1, latent_dim=latent_dim, hidden=hidden, width=width)
         at_least(0, gamma=gamma, r1=r1)
-        self.shape, self.latent_dim, self.gamma, self.r1 = shape, latent_dim, gamma, r1
+        if not feature_std > 0:
+            raise ConfigError(f"feature_std must be positive, got {feature_std:g}.")
+        self.shape, self.latent_dim, self.feature_std, self.gamma, self.r1 = shape, latent_dim, feature_std, gamma, r1
         kind, leaky = networks.kind_for(shape, network), partial(nn.LeakyReLU, 0.2)
         self.encoder = networks.encoder(shape, 2 * latent_dim, kind=kind, hidden=hidden, width=width)
         self.decoder = networks.decoder(latent_dim, shape, kind=kind, hidden=hidden[::-1], width=width)
@@ -105,8 +110,8 @@ class VAEGAN(nn.Module):
         return self.decode(mean + (log_var / 2).exp() * noise["eps"]), self.decode(noise["z"])
 
     def feature_error(self, x: Tensor, remade: Tensor) -> Tensor:
-        """L_llike: -log N(Dis_l(x); Dis_l(remade), I) without its constant, a mean over the batch (eq. 7)."""
-        return losses.squared_error(self.features(remade), self.features(x)).mean() / 2
+        """L_llike: -log N(Dis_l(x); Dis_l(remade), σ²) without its constant, a mean over the batch (eq. 7)."""
+        return losses.squared_error(self.features(remade), self.features(x)).mean() / (2 * self.feature_std**2)
 
     def features(self, x: Tensor) -> Tensor:
         """Dis_l(x): the discriminator in front of its last layer."""
