@@ -38,7 +38,7 @@ def gaussian_nll(mean: Tensor, log_std: Tensor, x: Tensor) -> Tensor:
 
 
 def continuous_bernoulli_nll(logits: Tensor, x: Tensor) -> Tensor:
-    """-log p(x), x in [0, 1], λ = sigmoid(logits), in nats: (N, …) ↦ (N,). Loaiza-Ganem & Cunningham 2019, eq. 7.
+    """-log p(x), x in [0, 1], λ = sigmoid(logits), in nats: (N, …) ↦ (N,). Loaiza-Ganem & Cunningham 2019.
 
     p(x) = C(λ) λ^x (1 - λ)^(1 - x): the Bernoulli law's formula, made a density by log C (`continuous_bernoulli_log_normalizer`).
     """
@@ -46,10 +46,10 @@ def continuous_bernoulli_nll(logits: Tensor, x: Tensor) -> Tensor:
 
 
 def continuous_bernoulli_log_normalizer(logits: Tensor) -> Tensor:
-    """log C(λ), λ = sigmoid(logits): elementwise. Loaiza-Ganem & Cunningham 2019, eq. 8.
+    """log C(λ), λ = sigmoid(logits): elementwise. Loaiza-Ganem & Cunningham 2019.
 
     In the logit t, C = 2 artanh(1 - 2λ) / (1 - 2λ) is t / tanh(t/2), which is even in t and 2 at λ = 1/2. There, where its
-    gradient would be a difference of large numbers, its Taylor series stands in (the paper's section 3, in λ).
+    gradient would be a difference of large numbers, its Taylor series stands in, as in the paper (there in λ).
     """
     near = logits.abs() < 0.1
     square = logits.square()
@@ -59,7 +59,7 @@ def continuous_bernoulli_log_normalizer(logits: Tensor) -> Tensor:
 
 
 def continuous_bernoulli_mean(logits: Tensor) -> Tensor:
-    """E x under `continuous_bernoulli_nll`, in (0, 1): elementwise. Loaiza-Ganem & Cunningham 2019, eq. 9, in the logit."""
+    """E x under `continuous_bernoulli_nll`, in (0, 1): elementwise. Loaiza-Ganem & Cunningham 2019, in the logit."""
     near = logits.abs() < 0.1
     series = logits / 12 - logits**3 / 720 + logits**5 / 30240
     far = torch.where(near, 1.0, logits)
@@ -67,7 +67,7 @@ def continuous_bernoulli_mean(logits: Tensor) -> Tensor:
 
 
 def discretized_logistic_nll(mean: Tensor, log_scale: Tensor, x: Tensor, levels: int = 256) -> Tensor:
-    """-log P(x), x one of `levels` values k / (levels - 1), in nats: (N, …) ↦ (N,). Kingma et al. 2016, eq. 22.
+    """-log P(x), x one of `levels` values k / (levels - 1), in nats: (N, …) ↦ (N,). Kingma et al. 2016.
 
     P is the logistic law's mass within half a level of x; the first and the last level take the tails. Computed by
     σ(a) - σ(b) = σ(a) σ(-b) (1 - exp(b - a)), which has no cancellation; a - b is a level in scales.
@@ -112,14 +112,14 @@ def kl_between_normals(mean: Tensor, log_var: Tensor, prior_mean: Tensor, prior_
 def with_free_bits(kl: Tensor, nats: float) -> Tensor:
     """Σ_j max(λ, KL_j), λ = `nats`: under λ a latent's KL costs the same, so nothing is won by emptying it: (N, D) ↦ (N,).
 
-    Kingma et al. 2016, eq. 15, where the maximum is taken of a mini-batch's mean KL; here of each item's, so that the loss
+    Kingma et al. 2016, where the maximum is taken of a mini-batch's mean KL; here of each item's, so that the loss
     stays a mean over items and does not depend on how a batch is split.
     """
     return kl.clamp(min=nats).flatten(1).sum(1)
 
 
 def importance_bound(log_weights: Tensor) -> Tensor:
-    """L_k = log (1/k) Σ_i w_i, a lower bound on log p(x) that grows with k: (k, N) ↦ (N,). Burda et al. 2016, eq. 8.
+    """L_k = log (1/k) Σ_i w_i, a lower bound on log p(x) that grows with k: (k, N) ↦ (N,). Burda et al. 2016, section 3.
 
     Args:
         log_weights: log w_i = log p(x, z_i) - log q(z_i | x), z_i from q.

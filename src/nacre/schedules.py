@@ -37,7 +37,7 @@ def average_decay(decay: float, step: int) -> float:
 
 
 def kl_weight(index: "Tensor", warmup: int) -> "Tensor | float":
-    """The factor on a VAE's KL at step `index`: from 0 to 1 in `warmup` steps, then 1. Sønderby et al. 2016, section 2.3.
+    """The factor on a VAE's KL at step `index`: from 0 to 1 in `warmup` steps, then 1. Sønderby et al. 2016.
 
     Args:
         index: the step from 0, a 0-d tensor.

@@ -109,14 +109,14 @@ class IWAE(nn.Module):
         return [Objective(name="bound", loss=loss, over=over, optimizer=adam, draws=self.draws(self.k))]
 
     def bound_loss(self, x: Batch, step: Step) -> tuple[Tensor, Logs]:
-        """-L_k (eq. 8); its gradient weighs each sample by its share of the weights (eq. 14)."""
+        """-L_k (section 3); its gradient weighs each sample by its share of the weights."""
         x = self.likelihood.observe(x, step.noise)
         latents, posteriors = self.infer(self.first(x), self.latent_noise(step.noise))
         loss = -losses.importance_bound(self.log_weights(x, latents, posteriors)).mean()
         return loss, {"bound": -loss} | self.likelihood.bits(loss)
 
     def dreg_loss(self, x: Batch, step: Step) -> tuple[Tensor, Logs]:
-        """-L_k, with the doubly reparameterized gradient for the encoder: Σ w̃² ∂log w/∂z ∂z/∂φ (Tucker et al. 2019, eq. 8).
+        """-L_k, with the doubly reparameterized gradient for the encoder: Σ w̃² ∂log w/∂z ∂z/∂φ (Tucker et al. 2019).
 
         The latents are made leaves, and the posteriors' densities see the encoder's parameters as constants. So the bound's
         gradient is the decoder's alone, and its slope at the latents is w̃ ∂log w/∂z: one more w̃ and the chain rule, and it
@@ -151,7 +151,7 @@ class IWAE(nn.Module):
         return mean, log_var
 
     def infer(self, first: Normal, noise: list[Tensor]) -> tuple[list[Tensor], list[Normal]]:
-        """Latents from q(h1|x) q(h2|h1) … (eq. 5) and their posteriors, for noise (N, k, size of the latent) of each."""
+        """Latents from q(h1|x) q(h2|h1) … and their posteriors, for noise (N, k, size of the latent) of each."""
         posteriors, latents = [first], [first[0] + (first[1] / 2).exp() * noise[0]]
         for network, draw in zip(self.upper_encoders, noise[1:], strict=True):
             mean, log_var = network(latents[-1]).chunk(2, dim=-1)

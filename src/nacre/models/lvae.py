@@ -122,7 +122,7 @@ class LVAE(nn.Module):
         return [Objective(name="elbo", loss=self.elbo_loss, over=over, optimizer=adam, draws=draws)]
 
     def elbo_loss(self, x: Batch, step: Step) -> tuple[Tensor, Logs]:
-        """Distortion + the KLs of all layers, in nats an item: -ELBO (eq. 3) once the warm-up (eq. 20) is over."""
+        """Distortion + the KLs of all layers, in nats an item: -ELBO once the warm-up is over."""
         x = self.likelihood.observe(x, step.noise)
         output, layers = self.descend(self.latent_noise(step.noise), self.features(x))
         kl = self.kl(layers)
@@ -137,7 +137,7 @@ class LVAE(nn.Module):
         return [noise[name] for name in self.names]
 
     def features(self, x: Tensor) -> list[Tensor]:
-        """The deterministic way up (eq. 12): for each rung, what it is told of observed items."""
+        """The deterministic way up: for each rung, what it is told of observed items."""
         levels = []
         for network in self.encoder:
             x = network(x)
@@ -145,7 +145,7 @@ class LVAE(nn.Module):
         return [levels[level] for level in self.scale]
 
     def descend(self, noise: Sequence[Tensor], features: Sequence[Tensor] | None) -> tuple[Tensor, list[Layer]]:
-        """The way down: latents from the posteriors (eq. 17 to 19), or without features from the priors.
+        """The way down: latents from the posteriors, or without features from the priors.
 
         Returns:
             The decoder's output (N, *shape), and the layers from the top.

@@ -93,7 +93,7 @@ class VAEGAN(nn.Module):
         return self.gamma * error + game, {"feature_error": error, "game": game}
 
     def discriminator_loss(self, x: Batch, step: Step) -> tuple[Tensor, Logs]:
-        """-L_GAN = -log D(x) - log(1 - D(Dec(Enc(x)))) - log(1 - D(Dec(z))) (eq. 8 and section 2.4), and the penalty."""
+        """-L_GAN = -log D(x) - log(1 - D(Dec(Enc(x)))) - log(1 - D(Dec(z))), and the penalty."""
         with torch.no_grad():
             remade, made = self.products(x, step.noise)
         penalty, on_real = losses.r1_penalty(lambda real: self.discriminator(real).squeeze(1), self.scale(x))
@@ -110,7 +110,7 @@ class VAEGAN(nn.Module):
         return self.decode(mean + (log_var / 2).exp() * noise["eps"]), self.decode(noise["z"])
 
     def feature_error(self, x: Tensor, remade: Tensor) -> Tensor:
-        """L_llike: -log N(Dis_l(x); Dis_l(remade), σ²) without its constant, a mean over the batch (eq. 7)."""
+        """L_llike: -log N(Dis_l(x); Dis_l(remade), σ²) without its constant, a mean over the batch."""
         return losses.squared_error(self.features(remade), self.features(x)).mean() / (2 * self.feature_std**2)
 
     def features(self, x: Tensor) -> Tensor:

@@ -135,7 +135,7 @@ class Block(nn.Module):
 
 
 def precision_weighted(seen: tuple[Tensor, Tensor], expected: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-    """The product of two normal laws, normalised: means weighted by precision, precisions added. Sønderby et al. 2016, eq. 19.
+    """The product of two normal laws, normalised: means weighted by precision, precisions added. Sønderby et al. 2016.
 
     Args:
         seen, expected: mean and log-variance, of the same shape.

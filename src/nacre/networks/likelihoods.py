@@ -132,7 +132,7 @@ class ContinuousBernoulli(Likelihood):
 class DiscretizedLogistic(Likelihood):
     """P(x|z) on the 256 grey levels: the logistic law's mass within half a level, edges absorbed, one learned scale.
 
-    Kingma et al. 2016, section C.1. Its mean is taken to be the law's centre, decoder(z) squashed into (0, 1).
+    Kingma et al. 2016. Its mean is taken to be the law's centre, decoder(z) squashed into (0, 1).
     """
 
     name = "images of 256 levels, discretized logistic likelihood with one learned scale"
