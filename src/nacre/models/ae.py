@@ -40,7 +40,7 @@ class AE(nn.Module):
         hidden: sizes of the MLP's hidden layers, from the data to the code; the decoder mirrors them. With none, [],
             one layer leads to the code and one back.
         width: channels of the first convolution; of a resnet, at all sizes up to 32 pixels.
-        activation: between the MLP's layers. "linear" with --loss mse is PCA.
+        activation: between the MLP's layers. "linear" with --loss mse is PCA, and learns at 1e-2 instead of 1e-3.
         code_activation: of the code.
         output: what makes items of the decoder's numbers: "sigmoid", "linear" (images are then clamped to [0, 1]
             outside the loss), or "auto": sigmoid for images, linear for vectors and where all layers are linear and
@@ -93,7 +93,8 @@ class AE(nn.Module):
                 "add --code-activation sigmoid."
             )
         self.shape, self.latent_dim = shape, latent_dim
-        self.output = _output(shape, output, linear=activation == "linear" and loss == "mse")
+        self.linear = activation == code_activation == "linear" and loss == "mse"
+        self.output = _output(shape, output, self.linear)
         self.loss = (
             ("bce" if networks.is_image(shape) and self.output == "sigmoid" else "mse") if loss == "auto" else loss
         )
@@ -119,7 +120,8 @@ class AE(nn.Module):
         return {"steps": 10_000 if networks.kind_for(shape, smallest=32) == "mlp" else 4_000, "batch_size": 128}
 
     def objectives(self) -> list[Objective]:
-        adam = partial(Adam, lr=1e-3)
+        # Where all is linear, directions part at the pace of the gaps between eigenvalues, and larger steps do no harm.
+        adam = partial(Adam, lr=1e-2 if self.linear else 1e-3)
         over, loss = ("encoder", "decoder"), self.reconstruction_loss
         return [Objective(name="reconstruction", loss=loss, over=over, optimizer=adam, draws=self.draws)]
 
