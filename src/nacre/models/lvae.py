@@ -117,7 +117,7 @@ class LVAE(nn.Module):
 
     def objectives(self) -> list[Objective]:
         over = ("encoder", "rungs", "out", "likelihood")
-        adam = partial(Adam, lr=1e-3)
+        adam = partial(Adam, lr=2e-3)
         draws = self.draws(1) | self.likelihood.draws
         return [Objective(name="elbo", loss=self.elbo_loss, over=over, optimizer=adam, draws=draws)]
 
