@@ -129,7 +129,7 @@ def test_the_command_fits_once_and_keeps_the_mixture(run, capsys, monkeypatch):
     def refit(*arguments, **options):
         raise AssertionError("the mixture lies beside the run")
 
-    monkeypatch.setattr(LatentMixture, "fit", refit)
+    monkeypatch.setattr(LatentMixture, "of_codes", refit)
     assert main(["sample", str(run.path), "--prior", "gmm", "-n", "4", "--out", "b.npz"]) == 0
     assert np.array_equal(np.load("a.npz")["images"][:4], np.load("b.npz")["images"])
     with pytest.raises(AssertionError, match="beside the run"):

@@ -80,8 +80,21 @@ class LatentMixture:
             CapabilityError: the model does not encode.
             ConfigError: there are fewer items than components, or no number of components.
         """
-        codes = model.encode(items[spread(len(items))]).double().numpy()
-        *arrays, bic = fit_codes(codes, components=components, seed=seed, progress=progress)
+        codes = model.encode(items[spread(len(items))])
+        return cls.of_codes(model, codes, components=components, seed=seed, progress=progress)
+
+    @classmethod
+    def of_codes(
+        cls,
+        model: Autoencodes,
+        codes: Tensor,
+        *,
+        components: int | Sequence[int] | None = None,
+        seed: int = 0,
+        progress: bool = False,
+    ) -> "LatentMixture":
+        """As `fit`, where the codes (N, D) are there already."""
+        *arrays, bic = fit_codes(codes.double().numpy(), components=components, seed=seed, progress=progress)
         weights, means, covariances = (torch.from_numpy(array) for array in arrays)
         return cls(model, weights, means, covariances, bic)
 

@@ -5,7 +5,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
+
 from nacre.cli import flags, using
+from nacre.engine.sampling import chunks
 from nacre.errors import CheckpointError, ConfigError
 from nacre.latent import LatentMixture, spread
 from nacre.pretrained import Pretrained
@@ -71,10 +74,10 @@ def mixture_of(parsed: Any, model: Pretrained) -> LatentMixture:
         if facts.get("of") == of:
             return mixture
     dataset, rows = using.items_of(parsed, model, "train")
+    rows, size = rows[spread(len(rows))], using.batch_size(parsed)
+    parts = [model.encode(using.floats(dataset, rows[part.start : part.stop])) for part in chunks(0, len(rows), size)]
     components = None if asked == "auto" else int(asked)
-    mixture = LatentMixture.fit(
-        model, using.floats(dataset, rows[spread(len(rows))]), components=components, progress=True
-    )
+    mixture = LatentMixture.of_codes(model, torch.cat(parts), components=components, progress=True)
     if parsed.data is None:
         try:
             mixture.save(kept, of=of)
