@@ -119,20 +119,23 @@ class IWAE(nn.Module):
         """-L_k, with the doubly reparameterized gradient for the encoder: Σ w̃² ∂log w/∂z ∂z/∂φ (Tucker et al. 2019).
 
         The latents are made leaves, and the posteriors' densities see the encoder's parameters as constants. So the bound's
-        gradient is the decoder's alone, and its slope at the latents is w̃ ∂log w/∂z: one more w̃ and the chain rule, and it
-        is the encoder's.
+        slope at the latents is w̃ ∂log w/∂z: one more w̃ and the chain rule, and it is the encoder's gradient. The decoder's
+        is the bound's own. Both are found in one pass back, and carried out of here by a sum that has them as its gradients.
         """
         x = self.likelihood.observe(x, step.noise)
         latents, posteriors = self.infer(self.first(x), self.latent_noise(step.noise))
         leaves = [z.detach().requires_grad_() for z in latents]
         log_weights = self.log_weights(x, leaves, self.constant(leaves, posteriors[0]))
         loss = -losses.importance_bound(log_weights).mean()
-        slopes = torch.autograd.grad(loss, leaves, retain_graph=True)
+        generative = nn.ModuleList([self.decoder, self.upper_decoders, self.likelihood])
+        own = [parameter for parameter in generative.parameters() if parameter.requires_grad]
+        slopes = torch.autograd.grad(loss, [*leaves, *own])
         share = log_weights.detach().softmax(0).T[..., None]
-        path = torch.stack(
-            [((share * slope).detach() * z).sum() for slope, z in zip(slopes, latents, strict=True)]
-        ).sum()
-        return loss + path - path.detach(), {"bound": -loss} | self.likelihood.bits(loss)
+        gradients = [share * slope for slope in slopes[: len(leaves)]] + list(slopes[len(leaves) :])
+        carried = [(g.detach() * each).sum() for g, each in zip(gradients, [*latents, *own], strict=True)]
+        carrier = torch.stack(carried).sum()
+        loss = loss.detach()
+        return loss + carrier - carrier.detach(), {"bound": -loss} | self.likelihood.bits(loss)
 
     def constant(self, latents: list[Tensor], first: Normal) -> list[Normal]:
         """The posteriors at given latents, their parameters without gradients."""
