@@ -141,7 +141,7 @@ ADVICE = {
     "encode": "models that do are listed by `nacre models`; a generator's latents have to be searched for instead",
     "decode": "ask for `sample` instead",
     "reconstruct": "train an autoencoder (`ae`, `vae`) on the same data for that",
-    "sample": "train a model that samples (`vae`, `gan`, `wgan_gp`) on the same data for that",
+    "sample": "if it encodes and decodes, `nacre sample RUN --prior gmm` fits a prior to its codes; or train a `vae` or a `gan`",
     "log_likelihood": "only models with a likelihood (`vae`) have one",
     "realness": "only models with a discriminator or critic (`gan`, `wgan_gp`) have one",
     "classify": "only models that learn from labels (`transfer`, `m2`) do",
