@@ -2,6 +2,7 @@
 
 import gc
 import sys
+import typing
 from datetime import timedelta
 
 import numpy as np
@@ -9,30 +10,42 @@ import torch
 import torch.distributed as dist
 
 from nacre import images, seeds
+from nacre.contract.subject import with_classes
 from nacre.engine.average import tensors
 from nacre.engine.ranks import Ranks, synchronise
 from nacre.engine.settings import Training
 from nacre.engine.update import Update
 from nacre.engine.validate import validate
 from nacre.models import CATALOGUE
+from nacre.networks import has_batch_norm
 from nacre.run.session import build
-from nacre.spec import spec
+from nacre.spec import fields, find_class, spec
 
 SHAPE, BATCH, STEPS = (1, 16, 16), 8, 3
-SMALL = {"hidden": (16,), "width": 4, "latent_dim": 4}
-CASES = [(name, network) for name in CATALOGUE for network in ("mlp", "conv")]
+SMALL = {"hidden": (16, 8), "width": 4, "latent_dim": 4, "blocks": 1}
+
+
+def cases():
+    """Every model with every network that it takes, small."""
+    for name in CATALOGUE:
+        known = {field.name: field.type for field in fields(find_class(name))}
+        networks = set(typing.get_args(known.get("network"))) - {"auto"}
+        for network in sorted(networks) or [None]:
+            told = {**SMALL, "network": network} if network else SMALL
+            yield name, with_classes(spec(name, {key: value for key, value in told.items() if key in known})), network
 
 
 def results(ranks):
     """For each case: parameters, buffers, logged parts and the validation after some steps."""
-    return {f"{name} {network}": result(name, network, ranks) for name, network in CASES}
+    return {f"{name} {network}": result(chosen, ranks) for name, chosen, network in cases()}
 
 
-def result(name, network, ranks):
-    model = build(spec(name, {**SMALL, "network": network}), SHAPE, 0).double()
+def result(chosen, ranks):
+    model = build(chosen, SHAPE, 0).double()
+    labels = torch.arange(BATCH) % model.classes if getattr(model, "classes", 0) else None
     if ranks.size > 1:
         synchronise(model, ranks)
-    training = Training(steps=STEPS, batch_size=BATCH, accumulate=1 if network == "conv" else 2)
+    training = Training(steps=STEPS, batch_size=BATCH, accumulate=1 if has_batch_norm(model) else 2)
     updates = [Update(model, objective, training, ranks=ranks) for objective in model.objectives()]
     noise = seeds.noise(seeds.uniform(*SHAPE), "items", rows=range(BATCH * STEPS + 11)).double()
     parts = {}
@@ -40,13 +53,15 @@ def result(name, network, ranks):
         batch = noise[step * BATCH : (step + 1) * BATCH]
         part = ranks.part(BATCH)
         for update in updates:
-            parts = update(step, batch[part.start : part.stop])
+            if step in update.objective.when:
+                rows = slice(part.start, part.stop)
+                parts = update(step, batch[rows] if labels is None else (batch[rows], labels[rows]))
     held_out = images.to_uint8(noise).numpy()
     score = validate(model, held_out, np.arange(BATCH * STEPS, len(held_out)), ranks)
     return {
         "weights": [tensor.clone() for tensor in tensors(model)],
         "logs": [part.double() for part in parts.values()],
-        "score": [torch.tensor(score.value, dtype=torch.float64)],
+        "score": [torch.tensor(score.value, dtype=torch.float64)] if score else [],
     }
 
 

@@ -104,7 +104,7 @@ def test_push_to_hub_uploads_the_folder(model, monkeypatch):
             seen["files"] = sorted(path.name for path in Path(folder_path).iterdir())
             return f"hub/{repo_id}"
 
-    monkeypatch.setattr("nacre.pretrained.HfApi", Api)
+    monkeypatch.setattr("huggingface_hub.HfApi", Api)
     assert model.push_to_hub("me/digits") == "hub/me/digits"
     assert seen["repo"] == ("me/digits", {"private": True, "exist_ok": True})
     assert seen["files"] == ["README.md", "config.json", "model.safetensors"]
@@ -112,7 +112,7 @@ def test_push_to_hub_uploads_the_folder(model, monkeypatch):
 
 def test_load_from_the_hub(model, tmp_path, monkeypatch):
     model.save_pretrained(tmp_path / "snapshot")
-    monkeypatch.setattr("nacre.pretrained.snapshot_download", lambda repo, allow_patterns: str(tmp_path / "snapshot"))
+    monkeypatch.setattr("huggingface_hub.snapshot_download", lambda repo, allow_patterns: str(tmp_path / "snapshot"))
     assert torch.equal(nacre.load("me/digits").sample(2), model.sample(2))
 
 
@@ -120,7 +120,7 @@ def test_a_hub_that_cannot_be_reached_is_one_sentence(monkeypatch):
     def unreachable(repo, allow_patterns):
         raise OSError("no network")
 
-    monkeypatch.setattr("nacre.pretrained.snapshot_download", unreachable)
+    monkeypatch.setattr("huggingface_hub.snapshot_download", unreachable)
     with pytest.raises(CheckpointError, match="no folder here and could not be had from the hub"):
         nacre.load("nobody/nothing")
 

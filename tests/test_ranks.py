@@ -87,13 +87,67 @@ def test_two_processes_train_resume_and_write_once(tmp_path):
     assert "2 ranks share every batch, 8 items each" in two.stderr
     again = command("resume", tmp_path / "two", "--steps", "20", "--devices", "1")
     assert again.returncode == 0, again.stderr
-    assert "trained by 2 ranks so far and by 1 now" in again.stderr
+    assert "trained by 2 ranks so far and by 1 rank now" in again.stderr
     lines = [json.loads(line) for line in (tmp_path / "two" / "log.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines if "losses" in line] == [5, 10, 12, 15, 20]
     last, same = (state(run)["model"] for run in (tmp_path / "one", tmp_path / "two"))
     for name, values in last.items():
         torch.testing.assert_close(same[name], values, rtol=1e-4, atol=1e-4)
     assert one.score.value == pytest.approx(lines[-1]["validation"]["value"], rel=1e-4)
+
+
+def test_a_rank_that_ends_before_all_have_met_ends_the_others(tmp_path):
+    process = start("train", *TINY, "--steps", "10000000", "--out", tmp_path / "run", "--devices", "2")
+    wait_until(lambda: children(process), 60)
+    os.kill(child_of(process), signal.SIGKILL)
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == 1
+    assert "one of the ranks ended before all had met" in err
+    assert "Traceback" not in err
+
+
+def test_ranks_with_other_settings_are_refused(tmp_path):
+    port, out = str(launch._free_port()), tmp_path / "run"
+    processes = []
+    for rank in range(2):
+        place = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "RANK": str(rank), "LOCAL_RANK": str(rank)}
+        place |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+        processes.append(start("train", *TINY, "--steps", "20", "--out", out, "--seed", rank, env=os.environ | place))
+    ends = [process.communicate(timeout=90)[1] for process in processes]
+    assert [process.returncode for process in processes] == [1, 1]
+    assert all("rank 1 has other data or settings than rank 0" in err for err in ends)
+    assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("names", "follows"),
+    [
+        ({"RANK": "3"}, False),
+        ({"NODE_RANK": "1"}, False),
+        ({"NODE_RANK": "1", "MASTER_ADDR": "a"}, True),
+        ({"WORLD_SIZE": "2", "LOCAL_RANK": "1", "RANK": "1"}, True),
+        ({"WORLD_SIZE": "2", "LOCAL_RANK": "0", "RANK": "0"}, False),
+        ({"SLURM_NTASKS": "8", "SLURM_PROCID": "3"}, False),
+        ({"SLURM_STEP_NUM_TASKS": "8", "SLURM_PROCID": "3"}, True),
+    ],
+)
+def test_only_a_rank_among_others_keeps_quiet(monkeypatch, names, follows):
+    for name, value in names.items():
+        monkeypatch.setenv(name, value)
+    assert launch.is_follower() is follows
+
+
+def test_ranks_that_are_no_numbers(monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "x")
+    monkeypatch.setenv("LOCAL_RANK", "0")
+    with pytest.raises(ConfigError, match="should be numbers"), launch.joined(Training(), torch.device("cpu"), {}):
+        pass
+
+
+def test_a_batch_that_does_not_divide_is_refused_before_ranks_are_started():
+    refused = command("train", *TINY, "--devices", "3")
+    assert refused.returncode == 2
+    assert refused.stderr.count("does not divide into 3 ranks") == 1
 
 
 @pytest.mark.parametrize("lost", ["first", "second"])
@@ -155,9 +209,9 @@ def command(*words):
     )
 
 
-def start(*words):
+def start(*words, env=None):
     command = [sys.executable, "-m", "nacre", *map(str, words)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env)
 
 
 def state(run):
@@ -178,5 +232,9 @@ def wait_until(holds, seconds):
 
 def child_of(process):
     """The newest python process that `process` started."""
+    return max(children(process))
+
+
+def children(process):
     tasks = Path(f"/proc/{process.pid}/task").glob("*/children")
-    return max(int(child) for task in tasks for child in task.read_text().split())
+    return [int(child) for task in tasks for child in task.read_text().split()]

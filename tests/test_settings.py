@@ -4,13 +4,17 @@ import json
 import re
 
 import pytest
+import torch
 import yaml
 
 import nacre
 from nacre.data import DataSettings, load
-from nacre.engine import numerics
+from nacre.engine import checkpoint, numerics
+from nacre.engine.clock import Clock
 from nacre.engine.settings import Training
 from nacre.errors import ConfigError
+from nacre.run import config as configuration
+from nacre.run import start
 from nacre.run.session import resolve
 from nacre.spec import spec
 
@@ -78,3 +82,67 @@ def test_one_command_starts_or_goes_on(tmp_path):
     assert [line["step"] for line in again.history if "losses" in line][-1] == 25
     with pytest.raises(ConfigError, match="hyper-parameters"):
         nacre.train("vae", **{**told, "lr": 0.5})
+
+
+def test_going_on_with_something_else_is_refused(tmp_path):
+    told = {**QUICK, **TINY, "out": tmp_path / "run", "or_resume": True}
+    nacre.train("vae", **told)
+    with pytest.raises(ConfigError, match="is a run of 'vae' and 'gan' was asked for"):
+        nacre.train("gan", out=tmp_path / "run", or_resume=True)
+    with pytest.raises(ConfigError, match="drop --conditional"):
+        nacre.train("vae", conditional=True, **told)
+    with pytest.raises(ConfigError, match="drop one of them"):
+        nacre.train("vae", overwrite=True, **told)
+    with pytest.raises(ConfigError, match="give --out"):
+        nacre.train("vae", or_resume=True, **TINY)
+
+
+def test_a_finished_run_says_so(tmp_path, caplog):
+    nacre.train("vae", out=tmp_path / "run", **QUICK, **TINY)
+    with caplog.at_level("INFO", "nacre"):
+        nacre.resume(tmp_path / "run")
+    assert "steps were done before" in caplog.text
+    assert "0 images/s" not in caplog.text
+
+
+def test_a_longer_run_writes_by_its_own_length(tmp_path):
+    run = nacre.train("vae", out=tmp_path / "run", steps=20, sample_every=0, **TINY)
+    written = configuration.recorded(run.path)
+    assert written["training"]["log_every"] is None
+    dataset = load(DataSettings())
+    asked = configuration.request("vae", {"steps": 1_000_000}, written)
+    assert resolve(asked.training, asked.spec("vae"), dataset).log_every == 1000
+
+
+def test_shares_of_a_line_are_of_its_own_stretch():
+    clock = Clock()
+    clock.spent = {"data": 3.0, "optimizer": 1.0}
+    before = dict(clock.spent)
+    clock.spent = {"data": 3.0, "optimizer": 2.0, "writing": 3.0}
+    assert clock.shares(before) == {"data": 0.0, "optimizer": 0.25, "writing": 0.75}
+
+
+def test_a_write_that_is_interrupted_is_no_full_disk(tmp_path, monkeypatch):
+    def interrupted(state, file):
+        try:
+            raise KeyboardInterrupt
+        finally:
+            raise RuntimeError("unexpected pos")
+
+    monkeypatch.setattr(torch, "save", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        checkpoint.save(tmp_path, 1, {})
+
+
+def test_threads_are_those_of_the_run_only_for_as_many_ranks(tmp_path, monkeypatch):
+    nacre.train("vae", out=tmp_path / "run", **QUICK, **TINY)
+    written = configuration.recorded(tmp_path / "run")
+    written["numerics"]["ranks"] = 2
+    configuration.write(tmp_path / "run", written)
+    applied = []
+    monkeypatch.setattr(start.numerics, "apply", applied.append)
+    nacre.resume(tmp_path / "run")
+    assert not applied
+    assert configuration.recorded(tmp_path / "run")["numerics"]["ranks"] == 1
+    nacre.resume(tmp_path / "run")
+    assert len(applied) == 1

@@ -8,8 +8,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from huggingface_hub import HfApi, snapshot_download
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 from torch import Tensor, nn
 
 from nacre import images
@@ -20,15 +18,6 @@ from nacre.models import CATALOGUE
 from nacre.networks import is_image
 from nacre.protocols import capabilities, require
 from nacre.spec import Spec, spec
-
-HUB_ERRORS: tuple[type[Exception], ...] = (
-    *HfHubHTTPError.__bases__,
-    HFValidationError,
-    LocalEntryNotFoundError,
-    OSError,
-)
-"""What the hub's client raises when there is no network, no such place, or no right to it: its own errors, and the
-base of the errors of whichever HTTP library it stands on."""
 
 
 class Pretrained:
@@ -148,13 +137,15 @@ class Pretrained:
         Raises:
             CheckpointError: the hub cannot be reached, or refused.
         """
+        from huggingface_hub import HfApi
+
         api = HfApi(token=token)
         try:
             api.create_repo(repo_id, private=private, exist_ok=True)
             with tempfile.TemporaryDirectory() as aside:
                 self.save_pretrained(aside)
                 return str(api.upload_folder(repo_id=repo_id, folder_path=aside, commit_message="Upload with nacre"))
-        except HUB_ERRORS as error:
+        except _hub_errors() as error:
             raise CheckpointError(f"{repo_id} could not be written to the hub ({_first_line(error)}).") from None
 
     def _items(self, items: Tensor | np.ndarray) -> Tensor:
@@ -245,12 +236,23 @@ def _weights_at(run: Path, which: str) -> dict[str, Tensor]:
 def _from_hub(repo: str) -> Path:
     if repo.count("/") != 1 or repo.startswith((".", "/", "~")):
         raise ConfigError(f"there is no run or model folder at {repo}.")
+    from huggingface_hub import snapshot_download
+
     try:
         return Path(snapshot_download(repo, allow_patterns=[folder.CONFIG, folder.WEIGHTS, folder.CARD]))
-    except HUB_ERRORS as error:
+    except _hub_errors() as error:
         raise CheckpointError(
             f"{repo} is no folder here and could not be had from the hub ({_first_line(error)})."
         ) from None
+
+
+def _hub_errors() -> tuple[type[Exception], ...]:
+    """What the hub's client raises when there is no network, no such place, or no right to it: its own errors, and the
+    base of the errors of whichever HTTP library it stands on. Imported when they are needed: it takes a while.
+    """
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    return (*HfHubHTTPError.__bases__, HFValidationError, LocalEntryNotFoundError, OSError)
 
 
 def _first_line(error: Exception) -> str:

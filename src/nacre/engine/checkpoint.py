@@ -39,6 +39,8 @@ def save(folder: Path, step: int, state: dict[str, Any]) -> Path:
             manifest = {"format": FORMAT, "step": step, "sha256": {STATE: files.sha256(aside / STATE)}}
             (aside / MANIFEST).write_text(json.dumps(manifest), encoding="utf-8")
     except (OSError, RuntimeError) as error:  # torch reports a failed write as a RuntimeError
+        if isinstance(error.__context__, KeyboardInterrupt):  # and one that was interrupted, too
+            raise KeyboardInterrupt from error
         kept = steps(folder)
         last = f"the checkpoint of step {kept[-1]} is intact" if kept else "there is no earlier one"
         reason = error.strerror if isinstance(error, OSError) else None

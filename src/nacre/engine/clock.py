@@ -1,6 +1,7 @@
 """Where the time of a run goes, as the process that starts the work sees it."""
 
 import time
+from collections.abc import Mapping
 
 
 class Clock:
@@ -23,7 +24,8 @@ class Clock:
         self.spent[name] = self.spent.get(name, 0.0) + now - self.last
         self.last = now
 
-    def shares(self) -> dict[str, float]:
-        """The share of each, in [0, 1]."""
-        total = sum(self.spent.values()) or 1.0
-        return {name: seconds / total for name, seconds in self.spent.items()}
+    def shares(self, since: Mapping[str, float] | None = None) -> dict[str, float]:
+        """The share of each, in [0, 1]: of all the time, or of what was spent beyond `since`."""
+        spent = {name: seconds - (since or {}).get(name, 0.0) for name, seconds in self.spent.items()}
+        total = sum(spent.values()) or 1.0
+        return {name: seconds / total for name, seconds in spent.items()}

@@ -48,4 +48,5 @@ def train(
         if (record.ranks.size == 1 or done % AGREE_EVERY == 0) and record.ranks.any(stop(), stream.device):
             break
     record.finish(done, complete=done == steps)
+    clock.lap("writing")
     return done

@@ -1,5 +1,6 @@
 """Ranks: processes that train one model together, each with its part of every batch."""
 
+import hashlib
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -85,6 +86,23 @@ class Ranks:
             dist.all_reduce(told, group=self.group)
         return bool(told > 0)
 
+    def agree(self, facts: str, device: torch.device) -> None:
+        """Make sure that all ranks have the same facts.
+
+        Raises:
+            RunError: one has others than rank 0.
+        """
+        if self.size == 1:
+            return
+        digest = int.from_bytes(hashlib.blake2b(facts.encode(), digest_size=7).digest())
+        everyones = self.gather(torch.tensor([digest], device=device), self.size).tolist()
+        others = [rank for rank, theirs in enumerate(everyones) if theirs != everyones[0]]
+        if others:
+            raise RunError(
+                f"rank {', '.join(map(str, others))} has other data or settings than rank 0, and all must have the same; start "
+                "every rank with the same command, on the same files."
+            )
+
     def first(self, function: Callable[[], T]) -> T:
         """What `function` gives on rank 0, where alone it runs; its error is everyone's.
 
@@ -123,10 +141,10 @@ def _contact() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        reason = re.sub(r"\[\S*\] ", "", " ".join(str(error).split()))[:100]
+        reason = re.sub(r"\[\S*\] ", "", " ".join(str(error).split())).partition(". This is typically")[0][:100]
         raise RunError(
-            f"rank {dist.get_rank()} lost contact with the others ({reason}); checkpoints written before are kept: start all "
-            "the ranks again with `nacre resume`."
+            f"rank {dist.get_rank()} lost contact with the others ({reason}); what checkpoints were written are kept: start "
+            "all the ranks again with `nacre resume`."
         ) from error
 
 

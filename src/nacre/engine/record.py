@@ -62,6 +62,7 @@ class Record:
         self.saved = self.resumed
         self.started = self.ticked = time.perf_counter()
         self.logged = self.resumed
+        self.spent: dict[str, float] = {}
         self.bar = tqdm(
             total=self.training.steps,
             initial=self.resumed,
@@ -95,7 +96,8 @@ class Record:
         self.ticked, self.logged = now, done
         kimg = done * (self.training.batch_size or 0) / 1000
         if self.log:
-            shares = {name: round(share, 4) for name, share in self.clock.shares().items()}
+            shares = {name: round(share, 4) for name, share in self.clock.shares(self.spent).items()}
+            self.spent = dict(self.clock.spent)
             self.log.write(done, losses=means, kimg=kimg, images_per_s=round(speed, 1), shares=shares)
         losses = {name.removesuffix("/loss"): f"{value:.4g}" for name, value in means.items() if name.endswith("/loss")}
         self.bar.set_postfix({**losses, "images/s": f"{speed:,.0f}"}, refresh=False)

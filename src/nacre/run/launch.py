@@ -7,9 +7,13 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
+from functools import partial
+from queue import Queue
 from typing import Any
 
 import torch
@@ -26,13 +30,23 @@ REQUEST = "NACRE_RANK_REQUEST"
 COMMAND = "rank"
 """The command by which nacre starts a rank; not for users."""
 
+logger = logging.getLogger("nacre")
+
+WORTH_SAYING = 10
+"""Seconds of waiting for the others after which one says so."""
+
 PATIENCE = 20
 """Seconds that the first rank leaves those it started to end by themselves."""
 
 
 def is_follower() -> bool:
     """Whether this process was started as a rank other than the first: it keeps quiet."""
-    return any(os.environ.get(name, "0") != "0" for name in ("RANK", "LOCAL_RANK", "NODE_RANK", "SLURM_PROCID"))
+    told = os.environ
+    if "WORLD_SIZE" in told and "LOCAL_RANK" in told:
+        return told.get("RANK", "0") != "0"
+    if "SLURM_STEP_NUM_TASKS" in told:
+        return told.get("SLURM_PROCID", "0") != "0"
+    return "MASTER_ADDR" in told and told.get("NODE_RANK", "0") != "0"
 
 
 @contextmanager
@@ -53,11 +67,17 @@ def joined(training: Training, device: torch.device, request: Mapping[str, Any])
     if local * nodes == 1:
         yield ALONE
         return
+    if training.strategy in ("nccl",) and device.type != "cuda":
+        raise ConfigError(
+            f"--strategy {training.strategy} is for CUDA devices, and this is {device.type}; leave it out."
+        )
+    Ranks(0, local * nodes).check(training.batch_size or 0, training.accumulate)
     environment, threads, children = dict(os.environ), torch.get_num_threads(), []
     try:
         if not launched:
             children = _start(local, nodes, request)
-        ranks = _meet(local, nodes, training, device)
+        ours = not launched or REQUEST in os.environ
+        ranks = _wait_for(partial(_meet, local, nodes, training, device, ours), children, device)
         yield ranks
         ranks.any(False, device)  # no one leaves while another is still talking to it
     finally:
@@ -73,12 +93,18 @@ def joined(training: Training, device: torch.device, request: Mapping[str, Any])
 def _launched() -> tuple[int, int] | None:
     """Ranks a node, and nodes, of the launcher that started this process; None if none did."""
     told = os.environ
-    if "WORLD_SIZE" in told and "LOCAL_RANK" in told:
-        local = int(told.get("LOCAL_WORLD_SIZE", told["WORLD_SIZE"]))
-        return local, int(told["WORLD_SIZE"]) // local
-    if "SLURM_NTASKS" in told and "SLURM_PROCID" in told and told.get("SLURM_JOB_NAME") not in ("bash", "interactive"):
-        nodes = int(told.get("SLURM_NNODES", 1))
-        return int(told["SLURM_NTASKS"]) // nodes, nodes
+    try:
+        if "WORLD_SIZE" in told and "LOCAL_RANK" in told:
+            local = int(told.get("LOCAL_WORLD_SIZE", told["WORLD_SIZE"]))
+            return local, int(told["WORLD_SIZE"]) // local
+        if "SLURM_STEP_NUM_TASKS" in told:  # of srun; sbatch and salloc alone start one process
+            nodes = int(told.get("SLURM_STEP_NUM_NODES", 1))
+            return int(told["SLURM_STEP_NUM_TASKS"]) // nodes, nodes
+    except (ValueError, ZeroDivisionError):
+        raise ConfigError(
+            "WORLD_SIZE, LOCAL_WORLD_SIZE and SLURM_STEP_NUM_… in the environment should be numbers of ranks; unset them if no "
+            "launcher started this."
+        ) from None
     return None
 
 
@@ -123,14 +149,51 @@ def _start(local: int, nodes: int, request: Mapping[str, Any]) -> list[subproces
     return children
 
 
-def _meet(local: int, nodes: int, training: Training, device: torch.device) -> Ranks:
-    """Wait for the others, as long as it takes them to read their data."""
+def _wait_for(meeting: Callable[[], Ranks], children: Sequence[subprocess.Popen[bytes]], device: torch.device) -> Ranks:
+    """Let the ranks meet, and meanwhile see to it that all that were started here are alive.
+
+    torch waits for the others in a call that hears no signal, for half an hour; so that call has a thread of its own.
+
+    Raises:
+        RunError: one of them ended before they met.
+    """
+    found: Queue[Ranks | BaseException] = Queue()
+
+    def meet() -> None:
+        try:
+            found.put(meeting())
+        except BaseException as error:
+            found.put(error)
+
+    parent, begun, patient = os.getppid(), time.monotonic(), True
+    threading.Thread(target=meet, daemon=True).start()
+    while found.empty():
+        lost = any(child.poll() is not None for child in children) or (REQUEST in os.environ and os.getppid() != parent)
+        if lost:
+            raise RunError("one of the ranks ended before all had met; its own sentence says why, or it was killed.")
+        if patient and time.monotonic() - begun > WORTH_SAYING:
+            patient = False
+            logger.info("waiting for the other ranks")
+        time.sleep(0.02)
+    answer = found.get()
+    if isinstance(answer, BaseException):
+        raise answer
+    if device.type == "cuda":
+        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", 0)))  # Fabric did so for the thread that met
+    return answer
+
+
+def _meet(local: int, nodes: int, training: Training, device: torch.device, ours: bool) -> Ranks:
+    """Wait for the others, as long as it takes them to read their data; `ours`: nacre started them."""
     from lightning_fabric import Fabric
+    from lightning_fabric.plugins.environments.lightning import LightningEnvironment
     from lightning_fabric.strategies.ddp import DDPStrategy
 
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     backend = None if training.strategy == "auto" else training.strategy
-    strategy = DDPStrategy(process_group_backend=backend)
+    # Lightning would otherwise take a batch script under SLURM, which starts no ranks by itself, for one of its ranks.
+    own = LightningEnvironment() if ours else None
+    strategy = DDPStrategy(process_group_backend=backend, cluster_environment=own)
     try:
         fabric = Fabric(accelerator=device.type, devices=local, num_nodes=nodes, strategy=strategy)
         if "TORCHELASTIC_RESTART_COUNT" in os.environ:

@@ -266,6 +266,8 @@ def _announce(path: Path, session: Session, updates: list[Update], start: int, p
 
 
 def _where_the_time_went(record: Record) -> str:
+    if record.saved == record.resumed:
+        return f"all {record.saved:,} steps were done before"
     shares = sorted(record.clock.shares().items(), key=lambda share: -share[1])
     return f"{record.images_per_s():,.0f} images/s; " + ", ".join(f"{name} {share:.1%}" for name, share in shares)
 

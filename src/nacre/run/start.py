@@ -49,7 +49,8 @@ def train(
         overwrite: replace the run that `out` holds.
         init_from: a run or model folder to take the initial weights from, and nothing else.
         config: a YAML file or a run to repeat; flags override it.
-        or_resume: go on with the run that `out` holds, if it holds one: for schedulers that start a command again.
+        or_resume: go on with the run that `out` holds, if it holds one, whatever its weights and settings came from
+            (`init_from`, `config`): for schedulers that start a command again.
         conditional: condition the model on the labels of the data: sets its `classes`.
         **flags: settings of data (`data`, `image_size` …), training (`steps`, `batch_size`, `seed` …) and model.
 
@@ -60,8 +61,8 @@ def train(
         Interrupted: a signal (Ctrl-C, SIGTERM) stopped it; it was saved first and can be resumed.
         NacreError: one sentence on what was expected, what came and what to do.
     """
-    if or_resume and out is not None and (Path(out) / configuration.NAME).exists():
-        return resume(out, model=model if model and model not in CATALOGUE else None, **flags)
+    if or_resume and _goes_on(model, out, overwrite, conditional):
+        return resume(os.fspath(out or ""), model=model if model and model not in CATALOGUE else None, **flags)
     asked = configuration.request(model, flags, configuration.read(Path(config)) if config else None)
     dataset = data.load(asked.data, progress=True)
     chosen = fitted(asked.spec(_choose(dataset) if asked.model is None else asked.model), dataset, conditional)
@@ -80,10 +81,11 @@ def train(
     with joined(training, device, _told("train", again)) as ranks:
         session = Session(chosen, dataset, training, module, stream_of(dataset, training, device, module, ranks), ranks)
         updates = compile_or_not(session, training.compile)
+        ranks.agree(f"{chosen.complete()} {training} {dataset.fingerprint}", device)
         written = configuration.record(
             chosen,
             dataclasses.replace(asked.data, data=dataset.source),
-            training,
+            _as_asked(training, asked.training),
             shape=list(dataset.shape),
             fingerprint=dataset.fingerprint,
             source=chosen.source,
@@ -131,18 +133,46 @@ def resume(
     again = {"path": path, "model": model, "accept_changes": accept_changes, **flags}
     with joined(training, device, _told("resume", again)) as ranks, _held(path, ranks):
         session = Session(chosen, dataset, training, module, stream_of(dataset, training, device, module, ranks), ranks)
-        numerics.apply(written["numerics"])
+        if ranks.size == written["numerics"].get("ranks", 1):
+            numerics.apply(written["numerics"])
         updates = compile_or_not(session, written["numerics"].get("compile", "off"))
         now = numerics.describe(training, device, updates, ranks.size)
         _check_changes(written, chosen, now, accept_changes)
+        ranks.agree(f"{chosen.complete()} {training} {dataset.fingerprint}", device)
         pace = trial(session)
         moved = dataclasses.replace(asked.data, data=dataset.source)
-        settled = {"data": configuration.plain(moved), "training": configuration.plain(training)}
+        settled = {"data": configuration.plain(moved), "numerics": now}
+        settled["training"] = configuration.plain(_as_asked(training, asked.training))
 
         def settle() -> None:
             ranks.first(lambda: configuration.write(path, {**written, **settled}))
 
         return go(path, session, updates, pace, settle=settle)
+
+
+def _goes_on(model: str | None, out: str | os.PathLike[str] | None, overwrite: bool, conditional: bool) -> bool:
+    """Whether a command that is to go on with a run, if there is one, has one to go on with.
+
+    Raises:
+        ConfigError: it is unclear which, or the run is of something else.
+    """
+    if out is None:
+        raise ConfigError("--or-resume goes on with the run that --out names; give --out.")
+    if overwrite:
+        raise ConfigError("--or-resume goes on with a run and --overwrite replaces it; drop one of them.")
+    if not (Path(out) / configuration.NAME).exists():
+        return False
+    written = configuration.recorded(Path(out))
+    if model in CATALOGUE and written["model"] != model:
+        raise ConfigError(f"{out} is a run of '{written['model']}' and '{model}' was asked for; take another --out.")
+    if conditional and not (written.get("parameters") or {}).get("classes"):
+        raise ConfigError(f"{out} is a run of a model without labels; drop --conditional, or take another --out.")
+    return True
+
+
+def _as_asked(training: Training, asked: Training) -> Training:
+    """Settings to write down: what the length of the run decides is decided anew when it goes on to another length."""
+    return dataclasses.replace(training, log_every=asked.log_every, sample_every=asked.sample_every, profile=False)
 
 
 @contextmanager
@@ -251,7 +281,7 @@ def _check_changes(written: Mapping[str, Any], chosen: Spec, now: Mapping[str, A
     if moved:  # fewer cores are left to each
         changed = [difference for difference in changed if not difference.startswith(("ranks ", "threads "))]
         logger.warning(
-            f"trained by {written['numerics'].get('ranks', 1)} ranks so far and by {now['ranks']} now: equal "
+            f"trained by {_ranks(written['numerics'].get('ranks', 1))} so far and by {_ranks(now['ranks'])} now: equal "
             "but for rounding, no longer bit-identical"
         )
     if chosen.source != written.get("source"):
@@ -263,3 +293,7 @@ def _check_changes(written: Mapping[str, Any], chosen: Spec, now: Mapping[str, A
             f"the result would not be bit-identical here: {', '.join(changed)}; --accept-changes goes on all the same."
         )
     logger.warning(f"going on although these changed, no longer bit-identical: {', '.join(changed)}")
+
+
+def _ranks(count: int) -> str:
+    return "1 rank" if count == 1 else f"{count} ranks"
