@@ -21,85 +21,8 @@ from nacre.spec import fields, find_class
 EXAMPLE = f"{Path(__file__).parent.parent / 'examples' / 'my_model.py'}:TinyLSGAN"
 QUICK = ["--steps", "6", "--batch-size", "8", "--sample-every", "0"]
 
-SURFACE = {
-    "places": ["out", "overwrite", "init_from", "or_resume", "config"],
-    "data": [
-        "data",
-        "image_size",
-        "fit",
-        "channels",
-        "mirror",
-        "max_bad",
-        "validation",
-        "test",
-        "split_seed",
-    ],
-    "training": [
-        "steps",
-        "epochs",
-        "batch_size",
-        "accumulate",
-        "lr",
-        "lr_schedule",
-        "warmup",
-        "clip",
-        "ema",
-        "seed",
-        "device",
-        "devices",
-        "nodes",
-        "strategy",
-        "timeout",
-        "sync_batchnorm",
-        "precision",
-        "compile",
-        "log_every",
-        "sample_every",
-        "checkpoint_every",
-        "keep",
-        "profile",
-    ],
-    "ae": [
-        "latent_dim",
-        "loss",
-        "network",
-        "hidden",
-        "width",
-        "activation",
-        "code_activation",
-        "output",
-        "tied",
-        "noise",
-        "noise_level",
-        "sparsity",
-        "sparsity_kind",
-        "sparsity_target",
-        "contractive",
-    ],
-    "vae": ["latent_dim", "likelihood", "beta", "network", "hidden", "width"],
-    "gan": [
-        *("latent_dim", "loss", "r1", "r2", "pack", "spectral_norm", "augment", "network", "hidden"),
-        *("discriminator_hidden", "activation", "norm", "beta1", "width", "classes"),
-    ],
-    "dcgan": ["latent_dim", "loss", "r1", "pack", "augment", "width", "classes"],
-    "wgan": ["latent_dim", "n_critic", "clip_value", "pack", "network", "hidden", "width", "classes"],
-    "wgan_gp": [
-        *(
-            "latent_dim",
-            "n_critic",
-            "gp_weight",
-            "penalty",
-            "layer_norm",
-            "pack",
-            "network",
-            "hidden",
-            "width",
-            "classes",
-        ),
-    ],
-    "began": ["latent_dim", "gamma", "balance_rate", "network", "hidden", "width", "classes"],
-    "r3gan": ["latent_dim", "gamma", "pack", "augment", "network", "hidden", "width", "blocks", "classes"],
-}
+SURFACE = Path(__file__).parent / "surface.json"
+"""Every flag by command section and model: changed on purpose or not at all."""
 
 
 @pytest.fixture(scope="module")
@@ -150,7 +73,8 @@ def test_the_surface_is_frozen():
     ]
     found = {"places": PLACES, "data": fields(DataSettings), "training": fields(Training)}
     found |= {name: fields(find_class(name)) for name in CATALOGUE}
-    assert {section: [field.name for field in listed] for section, listed in found.items()} == SURFACE
+    names = {section: [field.name for field in listed] for section, listed in found.items()}
+    assert names == json.loads(SURFACE.read_text())
     assert nacre.__all__ == [
         "ALWAYS",
         "Interrupted",
@@ -307,7 +231,7 @@ def test_mirror_is_a_switch(capsys):
         (["train", "vea"], "did you mean 'vae'?"),
         (["train", "vae", "--latent-dims", "3"], "did you mean '--latent-dim'?"),
         (["train", "vae", "--latent-dim", "many"], "--latent-dim takes int, got 'many'"),
-        (["train", "vae", "--likelihood", "poisson"], "--likelihood takes auto|bernoulli|gaussian, got 'poisson'"),
+        (["train", "vae", "--likelihood", "poisson"], "--likelihood takes auto|"),
         (["train", "vae", "--steps", "0"], "--steps must be greater than 0"),
         (["train", "vae", "--data", "nowhere/at/all"], "nowhere/at/all"),
         (["train", "vae", "--batch-size", "5000"], "a batch takes 5000 items and there are 1605 to train on"),
