@@ -189,10 +189,17 @@ def _meet(local: int, nodes: int, training: Training, device: torch.device, ours
     from lightning_fabric.plugins.environments.lightning import LightningEnvironment
     from lightning_fabric.strategies.ddp import DDPStrategy
 
+    class Started(LightningEnvironment):
+        """Ranks that nacre started: Fabric is to start none, even if this process is just giving up."""
+
+        @property
+        def creates_processes_externally(self) -> bool:
+            return True
+
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     backend = None if training.strategy == "auto" else training.strategy
     # Lightning would otherwise take a batch script under SLURM, which starts no ranks by itself, for one of its ranks.
-    own = LightningEnvironment() if ours else None
+    own = Started() if ours else None
     strategy = DDPStrategy(process_group_backend=backend, cluster_environment=own)
     try:
         fabric = Fabric(accelerator=device.type, devices=local, num_nodes=nodes, strategy=strategy)
