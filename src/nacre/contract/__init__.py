@@ -4,7 +4,7 @@ import copy
 import inspect
 import logging
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -142,19 +142,35 @@ def losses_are_numbers(subject: Subject) -> str:
 
 
 def compiled_equals_eager(subject: Subject) -> str:
-    """compiled gradients equal eager ones (to 1e-5 of the largest)"""
+    """compiled gradients equal eager ones (to 1e-5 of the largest, or as nearly as eager ones equal float64's)"""
     worst = 0.0
     for index, _ in enumerate(objectives(subject.build())):
-        eager, compiled = subject.build(), subject.build()
-        training = Training(steps=1, batch_size=BATCH)
-        pair = [
-            Update(m, objectives(m)[index], training, backend).accumulated(0, subject.batch())[0]
-            for m, backend in ((eager, None), (compiled, subject.backend))
-        ]
-        for a, b in zip(*pair, strict=True):
-            worst = max(worst, float((a - b).abs().max() / a.abs().max().clamp(min=1e-12)))
-    demand(worst <= 1e-5, f"they differ by {worst:.1e}")
+        eager, compiled = (gradients(subject, index, torch.float32, backend) for backend in (None, subject.backend))
+        apart = furthest(eager, compiled)
+        if (
+            apart > 1e-5
+        ):  # rounding alone may move them further, as where a log-likelihood of thousands is exponentiated
+            exact = gradients(subject, index, torch.float64, None)
+            rounding, own = furthest(exact, eager), furthest(exact, compiled)
+            demand(
+                own <= 2 * rounding,
+                f"they differ by {apart:.1e}, and from float64's by {own:.1e} where eager ones do by {rounding:.1e}",
+            )
+        worst = max(worst, apart)
     return f"{worst:.1e} with {subject.backend}"
+
+
+def gradients(subject: Subject, index: int, dtype: torch.dtype, backend: str | None) -> Sequence[Tensor]:
+    """What an objective's first step gives."""
+    model = subject.build(dtype)
+    update = Update(model, objectives(model)[index], Training(steps=1, batch_size=BATCH), backend)
+    return update.accumulated(0, subject.batch(dtype))[0]
+
+
+def furthest(expected: Sequence[Tensor], found: Sequence[Tensor]) -> float:
+    """The largest difference between two lists of tensors, each as a share of its tensor's largest number."""
+    pairs = zip(expected, found, strict=True)
+    return max(float((a - b).abs().max() / a.abs().max().clamp(min=1e-12)) for a, b in pairs)
 
 
 def micro_batches_agree(subject: Subject) -> str:
@@ -169,8 +185,7 @@ def micro_batches_agree(subject: Subject) -> str:
             Update(model, objective, Training(steps=1, batch_size=BATCH, accumulate=n)).accumulated(0, batch)[0]
             for n in (1, 2)
         )
-        for a, b in zip(whole, parts, strict=True):
-            worst = max(worst, float((a - b).abs().max() / a.abs().max().clamp(min=1e-12)))
+        worst = max(worst, furthest(whole, parts))
     demand(
         worst <= 1e-10, f"they differ by {worst:.1e}; is a loss no mean over the batch, or does it draw its own noise?"
     )
