@@ -271,7 +271,7 @@ def test_damaged_archives(suffix, tmp_path):
         tmp_path / f"set.{suffix}", pictures([f"{n}.png" for n in range(20)])
     )
     path.write_bytes(path.read_bytes()[:700])
-    with pytest.raises(DataError, match=r"cannot be read as an archive"):
+    with pytest.raises(DataError, match=r"cannot be read as an archive: .*; download it again"):
         open_set(path)
     path.write_bytes(b"no archive at all, but text")
     with pytest.raises(DataError, match=r"cannot be read as an archive"):

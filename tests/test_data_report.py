@@ -55,6 +55,19 @@ def test_long_lists_are_cut(tmp_path):
     assert "… and 10 more" in text
 
 
+def test_programs_are_told_all_of_a_long_list(tmp_path):
+    sizes = {f"{width}x8": 1 for width in range(30, 0, -1)}
+    files = {f"{width}.png": encoded(pixels(width, 8, width)) for width in range(1, 31)}
+    files |= {f"copy-{name}": content for name, content in files.items()}
+    found = describe(DataSettings(data=str(folder(tmp_path / "photos", files))))
+    told = json.loads(json.dumps(found.as_dict()))
+    assert told["sizes"] == dict.fromkeys(sizes, 2)
+    assert len(told["duplicate_groups"]) == told["duplicates"] == 30
+    text = found.as_text()
+    assert ", … 10 more" in text
+    assert "… and 10 more" in text
+
+
 def test_contact_sheet(photos):
     data = open_set(photos, max_bad=0.5)
     sheet = contact_sheet(data, 3)

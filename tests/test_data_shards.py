@@ -160,7 +160,7 @@ def test_long_names(tmp_path):
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (lambda content: content[:1300], "cannot be read as an archive"),
+        (lambda content: content[:1300], "cut short"),
         (lambda _: b"no archive", "cannot be read as an archive"),
         (lambda content: content[:1024] + b"garbage!" * 64 + content[1536:], "at byte 1,024 is no header"),
     ],
@@ -170,6 +170,17 @@ def test_damaged_shards(spoil, message, tmp_path):
     (root / "a.tar").write_bytes(spoil((root / "a.tar").read_bytes()))
     with pytest.raises(DataError, match=f"a.tar cannot be read.*{message}" if "byte" in message else message):
         open_set(root)
+
+
+@pytest.mark.parametrize(("length", "why"), [(1300, "it is cut short at byte 1,300"), (1600, "unexpected end of data")])
+def test_one_truncated_shard_of_several_is_named_with_what_to_do(length, why, tmp_path):
+    for name in ("train-0000", "train-0001"):
+        tarred(tmp_path / f"{name}.tar", sample(0) | sample(1))
+    broken = tmp_path / "train-0001.tar"
+    broken.write_bytes(broken.read_bytes()[:length])
+    told = rf"train-0001\.tar cannot be read .*: {why}; download this shard again, or leave it out\.$"
+    with pytest.raises(DataError, match=told):
+        open_set(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -314,7 +325,9 @@ def test_damaged_parquet(arrow, tmp_path):
     whole = path.read_bytes()
     for content in (b"", b"text", whole[: len(whole) // 2], whole[:4] + bytes(3000) + whole[3004:]):
         path.write_bytes(content)
-        with pytest.raises(DataError, match=r"x.parquet (cannot be read as a .parquet file|is damaged)"):
+        with pytest.raises(
+            DataError, match=r"x.parquet (cannot be read|is damaged).*; download this shard again, or leave"
+        ):
             open_set(path)
 
 

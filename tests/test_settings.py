@@ -65,6 +65,13 @@ def test_a_run_says_where_its_time_went(tmp_path, caplog):
     assert any(event.get("name") == "ProfilerStep#15" for event in events)
 
 
+@pytest.mark.parametrize(("steps", "traced"), [(26, range(15, 25)), (13, range(6, 13)), (2, range(1, 2))])
+def test_a_short_run_is_profiled_as_well(steps, traced, tmp_path):
+    run = nacre.train("vae", out=tmp_path / "run", profile=True, **{**QUICK, "steps": steps}, **TINY)
+    names = {event.get("name") for event in json.loads((run.path / "trace.json").read_text())["traceEvents"]}
+    assert {name for name in names if str(name).startswith("ProfilerStep")} == {f"ProfilerStep#{n}" for n in traced}
+
+
 def test_a_long_run_does_not_write_more():
     dataset = load(DataSettings())
     chosen = spec("vae")

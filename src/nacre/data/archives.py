@@ -80,12 +80,12 @@ def opened_tar(path: Path) -> Iterator[FileSource]:
 
 
 @contextmanager
-def reading(path: Path) -> Iterator[None]:
-    """Raise DataError where an archive turns out to be damaged."""
+def reading(path: Path, remedy: str = "download it again") -> Iterator[None]:
+    """Raise DataError where an archive turns out to be damaged; `remedy` is what can be done about it."""
     try:
         yield
     except DAMAGE as error:
-        raise DataError(f"{path} cannot be read as an archive: {sentence(error)}.") from error
+        raise DataError(f"{path} cannot be read as an archive: {sentence(error)}; {remedy}.") from error
 
 
 def leads_out(name: str) -> bool:

@@ -17,7 +17,7 @@ from nacre.data.archives import DAMAGE, sentence
 from nacre.data.dataset import Listing
 from nacre.data.decode import ImageFile, UnreadableError
 from nacre.data.progress import bar
-from nacre.data.shards import Samples, judged
+from nacre.data.shards import REMEDY, Samples, judged
 from nacre.errors import DataError
 
 IMAGE, LABEL, TEXT = ("image", "img"), ("label",), ("text", "caption")
@@ -92,7 +92,7 @@ def _parquet(path: Path) -> Any:
     try:
         return module.ParquetFile(path, buffer_size=BUFFER)
     except DAMAGE as error:
-        raise DataError(f"{path} cannot be read as a .parquet file: {sentence(error)}.") from error
+        raise DataError(f"{path} cannot be read as a .parquet file: {sentence(error)}; {REMEDY}.") from error
 
 
 def _columns(path: Path) -> Columns:
@@ -160,7 +160,7 @@ def _batches(path: Path, names: list[str], rows: int) -> Iterator[Any]:
             try:
                 batch = next(batches, None)
             except DAMAGE as error:
-                raise DataError(f"{path} is damaged: {sentence(error)}.") from error
+                raise DataError(f"{path} is damaged: {sentence(error)}; {REMEDY}.") from error
             if batch is None:
                 return
             yield batch

@@ -1,7 +1,7 @@
 """What `nacre data` says about a source: counts, sizes, duplicates, bad files; and a sheet of images as a model sees them."""
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -31,10 +31,10 @@ class Description:
         shape: of one item, (C, H, W) or (D,).
         splits: items in each split.
         classes: items of each class, in the order of the labels; empty without labels.
-        sizes: originals of each size, "WxH", the most common first, at most 20.
+        sizes: originals of each size, "WxH", the most common first.
         modes: originals of each Pillow mode, the most common first.
         duplicates: how many items repeat the exact pixels of an earlier one.
-        duplicate_groups: names that share their pixels, at most 20 groups.
+        duplicate_groups: names that share their pixels.
         captions: items with a caption.
         notes: sentences for the user.
     """
@@ -70,10 +70,8 @@ class Description:
         """Everything, for people: one fact a line."""
         lines = [f"source       {self.source}", f"items        {self.count:,} {self._what()}"]
         lines += [f"{name:<12} {text}" for name, text in self._facts().items() if text]
-        lines += [f"duplicate    {' = '.join(group)}" for group in self.duplicate_groups]
-        lines += [f"bad          {file.name}: {file.reason}" for file in self.bad[:SHOWN]]
-        if len(self.bad) > SHOWN:
-            lines.append(f"             … and {len(self.bad) - SHOWN:,} more")
+        lines += _first("duplicate", [" = ".join(group) for group in self.duplicate_groups])
+        lines += _first("bad", [f"{file.name}: {file.reason}" for file in self.bad])
         return "\n".join([*lines, *(f"note         {note}" for note in self.notes)])
 
     def _what(self) -> str:
@@ -108,10 +106,10 @@ def describe(settings: DataSettings, *, progress: bool = False) -> Description:
         shape=data.shape,
         splits={name: len(data.rows(name)) for name in SPLITS},
         classes=_class_counts(data),
-        sizes=dict(islice(prepared.sizes.items(), SHOWN)),
+        sizes=dict(prepared.sizes),
         modes=dict(prepared.modes),
         duplicates=sum(len(group) - 1 for group in groups),
-        duplicate_groups=tuple(groups[:SHOWN]),
+        duplicate_groups=tuple(groups),
         captions=sum(map(bool, data.captions or ())),
         mirror=data.mirror,
         fingerprint=data.fingerprint,
@@ -133,6 +131,12 @@ def contact_sheet(data: DataSet, count: int = SHEET, seed: int | None = None) ->
         raise DataError(f"{data.source} holds points, not images: there is no sheet to show.")
     order = np.arange(len(data)) if seed is None else seeds.permutation(seed, 0, len(data))
     return to_float(torch.from_numpy(data.items[np.sort(order[:count])]))
+
+
+def _first(title: str, facts: Sequence[str]) -> list[str]:
+    """A line for each of the first facts, and one for the rest."""
+    lines = [f"{title:<12} {fact}" for fact in facts[:SHOWN]]
+    return lines + ([f"{'':<12} … and {len(facts) - SHOWN:,} more"] if len(facts) > SHOWN else [])
 
 
 def _counts(counts: Mapping[str, int]) -> str:

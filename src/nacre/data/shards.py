@@ -17,6 +17,8 @@ from nacre.errors import DataError
 
 SUFFIXES = (".tar", ".parquet")
 MOST_SHARDS = 1 << 17
+REMEDY = "download this shard again, or leave it out"
+"""What to do about a damaged one."""
 
 _BRACES = re.compile(r"\{([^{}]*)\}")
 _RANGE = re.compile(r"(\d{1,9})\.\.(\d{1,9})")

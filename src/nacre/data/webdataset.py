@@ -17,7 +17,7 @@ from nacre.data.dataset import BadFile, Listing
 from nacre.data.decode import ImageFile, UnreadableError
 from nacre.data.layout import is_junk, printable
 from nacre.data.progress import bar
-from nacre.data.shards import Samples, judged
+from nacre.data.shards import REMEDY, Samples, judged
 from nacre.errors import DataError
 
 IMAGES = ("jpg", "jpeg", "png", "webp")
@@ -69,7 +69,7 @@ def open_tars(paths: Sequence[Path], root: Path, name: str, progress: bool) -> T
     samples, places = Samples(paths, root), array("q")
     with bar(len(paths), "listing shards", "shard", progress) as shown:
         for number, path in enumerate(paths):
-            with reading(path):
+            with reading(path, REMEDY):
                 for group in _groups(path):
                     _take(group, number, samples, places)
             shown.update()
@@ -123,7 +123,10 @@ def _members(archive: Any) -> Iterator[tarfile.TarInfo]:
 def _refuse_garbage(file: BinaryIO, end: int) -> None:
     # To tarfile, a header that is garbage is the end of an archive.
     file.seek(end)
-    if file.read(tarfile.BLOCKSIZE).strip(b"\0"):
+    block = file.read(tarfile.BLOCKSIZE)
+    if 0 < len(block) < tarfile.BLOCKSIZE:
+        raise tarfile.ReadError(f"it is cut short at byte {end + len(block):,}")
+    if block.strip(b"\0"):
         raise tarfile.ReadError(f"what lies at byte {end:,} is no header of a file")
 
 

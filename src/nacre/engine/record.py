@@ -108,14 +108,18 @@ class Record:
         return (self.saved - self.resumed) * (self.training.batch_size or 0) / max(1e-9, seconds)
 
     def profile(self) -> torch.profiler.profile:
-        """Traces ten steps, the first ones left out."""
+        """Traces ten steps, the first ones left out; the later half of a run that has fewer than twenty to go."""
         trace = self.path / "trace.json"
 
         def write(profiler: torch.profiler.profile) -> None:
             with files.whole_file(trace) as aside:
                 profiler.export_chrome_trace(str(aside))
 
-        steps = torch.profiler.schedule(wait=10, warmup=5, active=10, repeat=1)
+        left = max(1, (self.training.steps or 0) - self.resumed)
+        active = min(10, (left + 1) // 2)
+        warmup = min(5, left - active)
+        wait = min(10, left - active - warmup)
+        steps = torch.profiler.schedule(wait=wait, warmup=warmup, active=active, repeat=1)
         profiler = torch.profiler.profile(schedule=steps, on_trace_ready=write, with_stack=False)
         profiler.start()
         return profiler

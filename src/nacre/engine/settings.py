@@ -43,7 +43,8 @@ class Training:
         sample_every: steps between two sample grids; 0 for none. By default 1000, or more, for fifty grids at most.
         checkpoint_every: steps between two checkpoints.
         keep: checkpoints to keep, besides the best.
-        profile: write a trace of ten steps into the run, for chrome://tracing or Perfetto.
+        profile: write a trace of ten steps, or of half a shorter run, to trace.json in the run, for chrome://tracing or
+            Perfetto.
     """
 
     steps: int | None = None
