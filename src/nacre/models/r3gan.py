@@ -13,7 +13,7 @@ from torch.optim import Adam
 
 from nacre import augment as augmentation
 from nacre import losses, networks
-from nacre.errors import at_least
+from nacre.errors import ConfigError, at_least
 from nacre.networks import Shape, adversarial
 from nacre.networks.adversarial import Generator, Judge
 from nacre.networks.dcgan import pyramid
@@ -150,6 +150,11 @@ class R3GAN(nn.Module):
             data sets of under 5,000 images. Vectors are left alone.
         network: "resnet", the paper's; "mlp"; or by the shape: resnet for images of 16 pixels and more.
         hidden: sizes of the MLP's hidden layers, from the latent to the data; the discriminator mirrors them.
+        discriminator_hidden: sizes of the discriminator's hidden layers, from the data to the verdict, where it is not
+            to mirror the generator's.
+        fourier: highest frequency, in radians per unit, of random Fourier features through which the MLP's
+            discriminator reads vectors (Tancik et al. 2020); half over the smallest distance that matters is right, 0 for
+            none.
         width: channels at all sizes up to 32 pixels, half of it at each doubling above.
         blocks: residual blocks at each size.
         classes: number of classes to condition both players on, 0 for none.
@@ -165,21 +170,29 @@ class R3GAN(nn.Module):
         augment: bool = False,
         network: Literal["auto", "mlp", "resnet"] = "auto",
         hidden: tuple[int, ...] = (256, 256, 256),
+        discriminator_hidden: tuple[int, ...] = (),
+        fourier: float = 0.0,
         width: int = 64,
         blocks: int = 2,
         classes: int = 0,
     ) -> None:
         super().__init__()
-        at_least(1, latent_dim=latent_dim, hidden=hidden, width=width, blocks=blocks)
+        at_least(1, latent_dim=latent_dim, hidden=hidden, discriminator_hidden=discriminator_hidden)
+        at_least(1, width=width, blocks=blocks)
         at_least(0, gamma=gamma)
+        if fourier and (networks.is_image(shape) or fourier < 1):
+            raise ConfigError(
+                f"fourier is a frequency of 1 and more, for vectors; got {fourier} for items of shape {shape}."
+            )
         self.shape, self.latent_dim, self.classes = shape, latent_dim, classes
         self.gamma, self.augment = gamma, augment
         make: Callable[[int, Shape], nn.Module]
         judge: Callable[[Shape, int], nn.Module]
         if networks.kind_for(shape, network) == "mlp":
-            leaky = partial(nn.LeakyReLU, SLOPE)
-            make = partial(networks.decoder, kind="mlp", hidden=hidden, activation=leaky)
-            judge = partial(networks.encoder, kind="mlp", hidden=hidden[::-1], activation=leaky, bias=False)
+            # ReLU, not LeakyReLU: it draws sharper borders between modes, and so fewer points between them.
+            make = partial(networks.decoder, kind="mlp", hidden=hidden)
+            sizes = discriminator_hidden or hidden[::-1]
+            judge = partial(adversarial.judge_mlp, hidden=sizes, activation="leaky-relu", bias=False, fourier=fourier)
         else:
             make, judge = (partial(build, width=width, blocks=blocks) for build in (decoder, encoder))
         self.generator = Generator(shape, self.code_dim, make)

@@ -1,0 +1,167 @@
+"""Modes of the ring of 8 and of the grid of 25: how many a GAN covers, how well, and how wide.
+
+    python benchmarks/modes.py ring8 r3gan [--seeds 0 1 …] [--out DIR]
+    python benchmarks/modes.py grid25 gan wgan_gp pacgan r3gan --seeds 0 1 2 3 4 --figure docs/grid25.png
+
+One row for each model; runs that --out holds already are resumed, or only judged if they are complete. Protocol: the
+mixtures of VEEGAN (Srivastava et al. 2017) with PacGAN's parameters, 100,000 points; a latent of two standard normal
+numbers; 2,500 samples of the averaged weights of the last step; a point is of high quality within three standard
+deviations of the mode nearest to it, reverse KL is of the shares of the modes among those points, and spread is the
+median distance to the nearest mode as a multiple of the mixture's own. All seeds are in the row.
+"""
+
+import argparse
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+import nacre
+import rows
+from nacre.data.toys import MIXTURES, Mixture
+from nacre.metrics.modes import Modes, modes
+
+COUNT = 2500
+NETS = {"latent_dim": 2, "hidden": (256, 256, 256, 256)}
+JUDGE = {"discriminator_hidden": (128, 128)}
+PACGAN = {
+    "latent_dim": 2,
+    "hidden": (400, 400, 400, 400),
+    "norm": "batch",
+    "discriminator_hidden": (200, 200, 200),
+    "activation": "maxout",
+    "r1": 0.0,
+    "beta1": 0.8,
+}
+TRAINING = {"batch_size": 256, "sample_every": 0, "validation": 0.0, "log_every": 1000, "lr_schedule": "cosine"}
+STEPS = {"ring8": 10_000, "grid25": 16_000}
+
+R3GAN = {
+    "ring8": {"gamma": 0.002, "fourier": 50.0},
+    "grid25": {"gamma": 0.3, "fourier": 20.0},
+}
+"""What the two mixtures differ in: a frequency half (ring) or once (grid) over the width of a mode, and a penalty that
+lets the judge be as steep as that asks for, at the mixture's scale."""
+
+PUBLISHED = {
+    ("ring8", "gan"): "6.3 modes, 98.2 %, KL .45 (Lin et al. 2018)",
+    ("ring8", "pacgan"): "PacGAN2 7.9 ± .1 modes, 95.6 ± 2.0 %, KL .07 ± .03 (Lin et al. 2018)",
+    ("grid25", "pacgan"): "PacGAN4 24.8 ± .2 modes, 93.6 ± .6 %, KL .04 ± .01 (Lin et al. 2018)",
+}
+ASKED = {
+    "ring8": "8 modes, high quality ≥ 97 %, KL ≤ .02, spread in [.8, 1.2]",
+    "grid25": "25 modes, high quality ≥ 95 %, KL ≤ .03, spread in [.8, 1.2]",
+}
+
+Recipe = tuple[str, dict[str, Any], dict[str, Any]]
+
+
+def recipe(toy: str, name: str) -> Recipe:
+    """The model, its flags and the training's."""
+    steps = {"steps": STEPS[toy]}
+    judged = {"gan": {"r1": 0.0}, "wgan_gp": {}}
+    if name == "r3gan":
+        return (
+            "r3gan",
+            {**NETS, **JUDGE, **R3GAN[toy], "network": "mlp"},
+            {**TRAINING, **steps, "lr": 1e-3, "ema": 0.998},
+        )
+    if name == "pacgan":
+        own = {"batch_size": 100, "lr": 1e-4, "lr_schedule": "constant"}
+        return "gan", {**PACGAN, "pack": 2 if toy == "ring8" else 4}, {**TRAINING, **steps, **own}
+    return name, {**NETS, **judged[name]}, {**TRAINING, **steps, "lr": 2e-4}
+
+
+def trained(toy: str, name: str, seed: int, out: Path) -> nacre.Pretrained:
+    """One run's model."""
+    model, parameters, training = recipe(toy, name)
+    place = out / f"{toy}-{name}-{seed}"
+    nacre.train(model, data=f"toy:{toy}", out=place, seed=seed, or_resume=True, **parameters, **training)
+    return nacre.load(place)
+
+
+def judged(model: nacre.Pretrained, mixture: Mixture, seed: int) -> tuple[np.ndarray, Modes]:
+    """Samples (2,500, 2) and what they cover."""
+    samples = np.asarray(model.sample(COUNT, seed=seed)).reshape(COUNT, 2)
+    return samples, modes(samples, mixture.centers, mixture.sigma)
+
+
+def drawn(samples: np.ndarray, mixture: Mixture, size: int = 200) -> np.ndarray:
+    """(size, size, 3) uint8: samples in black on rings in red, three standard deviations (at least 3 pixels) wide."""
+    reach = np.abs(mixture.centers).max() * 1.25
+
+    def pixels(points: np.ndarray) -> np.ndarray:
+        return np.floor((points / reach + 1) / 2 * size).astype(int)
+
+    picture = np.full((size, size, 3), 255, np.uint8)
+    rows_, columns = np.mgrid[:size, :size]
+    radius = max(3.0, 3 * mixture.sigma / reach * size / 2)
+    for column, row in pixels(mixture.centers):
+        distance = np.hypot(columns - column, rows_ - (size - 1 - row))
+        picture[np.abs(distance - radius) < 0.8] = (220, 60, 60)
+    at = pixels(samples)
+    at = at[((at >= 0) & (at < size)).all(1)]
+    picture[size - 1 - at[:, 1], at[:, 0]] = 0
+    return picture
+
+
+def figure(pictures: list[list[np.ndarray]], place: Path) -> None:
+    """A row for each model, a column for each seed."""
+    gap = 4
+    lines = [np.concatenate([np.pad(one, ((gap, gap), (gap, gap), (0, 0))) for one in line], 1) for line in pictures]
+    Image.fromarray(np.concatenate(lines)).quantize(16).save(place, optimize=True)
+
+
+def main() -> None:
+    """Train, judge, and write the rows."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("toy", choices=list(MIXTURES))
+    parser.add_argument("models", nargs="+", choices=["gan", "wgan_gp", "pacgan", "r3gan"])
+    parser.add_argument("--seeds", type=int, nargs="+", default=list(range(10)))
+    parser.add_argument("--out", type=Path, default=Path("runs/modes"))
+    parser.add_argument("--figure", type=Path, help="a picture of the samples of all models and seeds")
+    parser.add_argument("--results", type=Path, default=rows.RESULTS, help="folder of the rows")
+    asked = parser.parse_args()
+    mixture, pictures = MIXTURES[asked.toy], []
+    for name in asked.models:
+        begun, found, line = time.perf_counter(), [], []
+        for seed in asked.seeds:
+            samples, covered = judged(trained(asked.toy, name, seed, asked.out), mixture, seed)
+            found.append(covered)
+            line.append(drawn(samples, mixture))
+            print(f"{name} seed {seed}: {covered}", flush=True)
+        pictures.append(line)
+        write(asked, name, found, time.perf_counter() - begun)
+    if asked.figure:
+        figure(pictures, asked.figure)
+
+
+def write(asked: argparse.Namespace, name: str, found: list[Modes], seconds: float) -> None:
+    """One model's row."""
+    model, parameters, training = recipe(asked.toy, name)
+    values = {
+        "captured": [one.captured for one in found],
+        "high_quality": [one.high_quality for one in found],
+        "reverse_kl": [one.reverse_kl for one in found],
+        "spread": [one.spread for one in found],
+        "narrowest_mode": [one.spreads[0] for one in found],
+        "widest_mode": [one.spreads[1] for one in found],
+    }
+    place = rows.write_row(
+        f"modes-{asked.toy}-{name.replace('_', '-')}",
+        f"{__doc__.split('Protocol: ')[1].strip()} nacre train {model} {parameters}, {training}",
+        values,
+        asked.seeds,
+        COUNT,
+        results=asked.results,
+        wall_seconds=seconds,
+        published=PUBLISHED.get((asked.toy, name), ""),
+        asked=ASKED[asked.toy],
+    )
+    print(place)
+
+
+if __name__ == "__main__":
+    main()
