@@ -1,0 +1,114 @@
+"""BEGAN on SMILEs, grey faces of 64×64 and 128×128 pixels: its balance, its measure, diversity against γ; DCGAN beside it.
+
+    python benchmarks/began.py --data smiles-64.tar.gz [--out runs/began] [--dcgan runs/faces]
+
+Runs that --out holds already are resumed, or only judged if they are complete; --dcgan is the run of benchmarks/faces.py.
+Protocol: judged as in benchmarks/faces.py. Balance: L(G(z)) ÷ L(x), both means over the last fifth of the steps, against
+γ; k over the same steps, by means of 50 steps. M: its mean over the same steps over its mean over steps 951 to 1,000. DCGAN: the
+checkpoint that has seen the number of images nearest to that of the BEGAN run. 128×128: the same images, upsampled.
+"""
+
+import argparse
+import statistics
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import faces
+import nacre
+import rows
+from likelihood import seconds_of
+from nacre.engine import checkpoint, pictures
+
+COMMON: dict[str, Any] = {
+    "batch_size": 16,
+    "balance_rate": 0.02,
+    "lr": 6e-4,
+    "lr_schedule": "linear",
+    "precision": "bf16",
+    "log_every": 50,
+    "sample_every": 500,
+    "checkpoint_every": 500,
+}
+RUNS: dict[str, dict[str, Any]] = {
+    "0.5": {"gamma": 0.5, "width": 16, "image_size": 64, "steps": 4_500},
+    "0.3": {"gamma": 0.3, "width": 16, "image_size": 64, "steps": 4_500},
+    "0.7": {"gamma": 0.7, "width": 16, "image_size": 64, "steps": 4_500},
+    "0.5-128": {"gamma": 0.5, "width": 8, "image_size": 128, "steps": 1_500},
+}
+PICTURES = {"0.5": Path("docs/began-faces.png"), "0.5-128": Path("docs/began-faces-128.png")}
+
+
+def balance(run: nacre.Run, gamma: float) -> dict[str, float]:
+    """What the log of a run says of the game between the two players."""
+    lines = [line for line in run.history if "losses" in line]
+    late = [line["losses"] for line in lines if line["step"] > 0.8 * run.steps]
+    early = next(line["losses"] for line in lines if line["step"] >= 1_000)
+
+    def mean(name: str) -> float:
+        return statistics.mean(losses[f"discriminator/{name}"] for losses in late)
+
+    ratio, k = mean("fake") / mean("real"), [losses["discriminator/k"] for losses in late]
+    return {
+        "ratio": ratio,
+        "ratio_over_gamma": ratio / gamma,
+        "real_loss": mean("real"),
+        "k_mean": statistics.mean(k),
+        "k_least": min(k),
+        "k_most": max(k),
+        "measure": mean("m_global"),
+        "measure_over_step_1000": mean("m_global") / early["discriminator/m_global"],
+    }
+
+
+def beside(run: Path, images_seen: int) -> tuple[nacre.Pretrained, int]:
+    """The checkpoint of a DCGAN run that has seen about so many images, and how many it has."""
+    batch = faces.SETTINGS["batch_size"]
+    step = min(checkpoint.steps(run / "checkpoints"), key=lambda step: abs(step * batch - images_seen))
+    return nacre.load(run, checkpoint=str(step)), step * batch
+
+
+def main() -> None:
+    """Train, judge, and write the row and the pictures."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", required=True, help="the images")
+    parser.add_argument("--out", type=Path, default=Path("runs/began"), help="folder of the runs")
+    parser.add_argument("--only", nargs="+", choices=list(RUNS), default=list(RUNS))
+    parser.add_argument("--dcgan", type=Path, help="the run of benchmarks/faces.py")
+    parser.add_argument("--train-only", action="store_true", help="leave the judging to another call")
+    parser.add_argument("--results", type=Path, default=rows.RESULTS, help="folder of the rows")
+    asked = parser.parse_args()
+    runs = {
+        name: faces.trained("began", asked.out / name, data=asked.data, **COMMON, **RUNS[name]) for name in asked.only
+    }
+    if asked.train_only:
+        return
+    judge = faces.Judge(faces.training_faces(asked.data))
+    values: dict[str, float] = {"frechet_floor": judge.floor}
+
+    def note(name: str, found: dict[str, float]) -> None:
+        print(name, ", ".join(f"{key} {value:.4f}" for key, value in found.items()), flush=True)
+        values.update({f"{name}/{key}": value for key, value in found.items()})
+
+    for name, run in runs.items():
+        samples, minutes = nacre.load(run).sample(faces.JUDGED), seconds_of(run.path) / 60
+        note(name, balance(run, RUNS[name]["gamma"]) | judge(samples) | {"train_minutes": minutes})
+        if name in PICTURES:
+            pictures.save(PICTURES[name], pictures.page(samples[:64]))
+        if asked.dcgan:
+            peer, images_seen = beside(asked.dcgan, run.done * COMMON["batch_size"])
+            note(f"dcgan-beside-{name}", judge(peer.sample(faces.JUDGED)) | {"images_seen": images_seen})
+    seconds = sum(seconds_of(run.path) for run in runs.values())
+    judging, own = (text.split("Protocol: ")[1].strip() for text in (faces.__doc__, __doc__))
+    protocol = f"{own} {judging} nacre train began, seed 0, {COMMON}, {RUNS}; DCGAN: {faces.SETTINGS}"
+    facts = {"threads": torch.get_num_threads()}
+    print(
+        rows.write_row(
+            "began-faces", protocol, values, [0], faces.JUDGED, results=asked.results, wall_seconds=seconds, **facts
+        )
+    )
+
+
+if __name__ == "__main__":
+    main()
