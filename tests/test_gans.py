@@ -466,7 +466,7 @@ def test_names_of_weights_are_those_of_the_networks():
             (1, 8, 8),
         ),
         ("began", {"classes": 3, "hidden": (16,), "balance_rate": 0.5}, (2,)),
-        ("r3gan", {"fourier": 20.0, "pack": 2, "discriminator_hidden": (8, 8)}, (2,)),
+        ("r3gan", {"fourier": 20.0, "gamma_steps": 9, "pack": 2, "discriminator_hidden": (8, 8)}, (2,)),
         ("r3gan", {"classes": 3, "augment": True, "network": "resnet", "width": 8, "blocks": 1}, (1, 8, 8)),
     ],
     ids=str,

@@ -193,6 +193,12 @@ def test_schedules():
     assert schedules.factor("cosine", 100, 100, 0) == pytest.approx(0)
 
 
+def test_a_weight_is_annealed_along_half_a_cosine():
+    at = [float(schedules.annealed(torch.tensor(step), 0.5, 0.1, 10)) for step in (0, 5, 10, 99)]
+    assert at == pytest.approx([0.5, 0.3, 0.1, 0.1])
+    assert schedules.annealed(torch.tensor(7), 0.5, 0.1, 0) == 0.5
+
+
 def test_average_decay_starts_short_and_ends_long():
     decays = [schedules.average_decay(0.999, step) for step in range(20_000)]
     assert decays[0] == pytest.approx(0.1)

@@ -44,3 +44,18 @@ def kl_weight(index: "Tensor", warmup: int) -> "Tensor | float":
         warmup: steps; 0 for a factor of 1 from the start.
     """
     return (index / warmup).clamp(max=1.0) if warmup else 1.0
+
+
+def annealed(index: "Tensor", first: float, last: float, steps: int) -> "Tensor | float":
+    """A weight at step `index`: from `first` to `last` along half a cosine in `steps` steps, then `last`.
+
+    Args:
+        index: the step from 0, a 0-d tensor.
+        first: at step 0.
+        last: from step `steps` on.
+        steps: 0 for a weight that is `first` always.
+    """
+    if not steps:
+        return first
+    done = (index / steps).clamp(max=1.0)
+    return last + (first - last) * 0.5 * (1 + (math.pi * done).cos())

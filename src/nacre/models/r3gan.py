@@ -19,6 +19,7 @@ from nacre.networks.adversarial import Generator, Judge
 from nacre.networks.dcgan import pyramid
 from nacre.networks.resnet import channels_at
 from nacre.protocols import Batch, Logs, Objective, Step
+from nacre.schedules import annealed
 from nacre.seeds import uniform
 
 SLOPE = 0.2
@@ -139,12 +140,15 @@ class R3GAN(nn.Module):
 
     The pairing loss compares each generated item with a real one, which leaves no bad local minima; the penalties make it
     converge. Both are taken at every step: computed now and then, as is common with R1, they make training fail. Not here: the
-    schedules of γ and of Adam's β₂; and images pass through a tanh.
+    schedule of Adam's β₂; and images pass through a tanh.
 
     Args:
         shape: shape of an item: (channels, height, width) in [0, 1], or (dimensions,) of any reals.
         latent_dim: size of the latent.
         gamma: γ, weight of the penalties: γ/2 (R1 + R2), images taken in [-1, 1].
+        gamma_final: γ after `gamma_steps`, to which it falls along half a cosine, as in the paper: a large γ first
+            spreads the samples over all modes, a small one then lets the discriminator be steep enough for details.
+        gamma_steps: steps of that fall, 0 for a γ that stays.
         pack: items that are judged together (PacGAN, Lin et al. 2018); the batch size has to be a multiple of it.
         augment: show the discriminator augmented images only, real and generated (DiffAugment, Zhao et al. 2020): for
             data sets of under 5,000 images. Vectors are left alone.
@@ -166,6 +170,8 @@ class R3GAN(nn.Module):
         *,
         latent_dim: int = 64,
         gamma: float = 0.1,
+        gamma_final: float = 0.0,
+        gamma_steps: int = 0,
         pack: int = 1,
         augment: bool = False,
         network: Literal["auto", "mlp", "resnet"] = "auto",
@@ -179,13 +185,14 @@ class R3GAN(nn.Module):
         super().__init__()
         at_least(1, latent_dim=latent_dim, hidden=hidden, discriminator_hidden=discriminator_hidden)
         at_least(1, width=width, blocks=blocks)
-        at_least(0, gamma=gamma)
+        at_least(0, gamma=gamma, gamma_final=gamma_final, gamma_steps=gamma_steps)
         if fourier and (networks.is_image(shape) or fourier < 1):
             raise ConfigError(
                 f"fourier is a frequency of 1 and more, for vectors; got {fourier} for items of shape {shape}."
             )
         self.shape, self.latent_dim, self.classes = shape, latent_dim, classes
-        self.gamma, self.augment = gamma, augment
+        self.gamma_at = partial(annealed, first=gamma, last=gamma_final, steps=gamma_steps)
+        self.augment = augment
         make: Callable[[int, Shape], nn.Module]
         judge: Callable[[Shape, int], nn.Module]
         if networks.kind_for(shape, network) == "mlp":
@@ -228,7 +235,7 @@ class R3GAN(nn.Module):
         r1, on_real = losses.r1_penalty(judge, real)
         r2, on_fake = losses.r1_penalty(judge, fake)
         loss = losses.relativistic_loss(on_real, on_fake)
-        return loss + self.gamma / 2 * (r1 + r2), {"gap": (on_real - on_fake).mean(), "r1": r1, "r2": r2}
+        return loss + self.gamma_at(step.index) / 2 * (r1 + r2), {"gap": (on_real - on_fake).mean(), "r1": r1, "r2": r2}
 
     def generator_loss(self, batch: Batch, step: Step) -> tuple[Tensor, Logs]:
         """E softplus(D(x) - D(G(z))): the generator's side of equation 2."""
