@@ -32,10 +32,10 @@ COMMON: dict[str, Any] = {
     "checkpoint_every": 500,
 }
 RUNS: dict[str, dict[str, Any]] = {
-    "0.5": {"gamma": 0.5, "width": 16, "image_size": 64, "steps": 4_000},
-    "0.3": {"gamma": 0.3, "width": 16, "image_size": 64, "steps": 4_000},
-    "0.7": {"gamma": 0.7, "width": 16, "image_size": 64, "steps": 4_000},
-    "0.5-128": {"gamma": 0.5, "width": 8, "image_size": 128, "steps": 1_250},
+    "0.5": {"gamma": 0.5, "width": 16, "image_size": 64, "steps": 3_000},
+    "0.3": {"gamma": 0.3, "width": 16, "image_size": 64, "steps": 3_000},
+    "0.7": {"gamma": 0.7, "width": 16, "image_size": 64, "steps": 3_000},
+    "0.5-128": {"gamma": 0.5, "width": 8, "image_size": 128, "steps": 1_200},
 }
 PICTURES = {"0.5": Path("docs/began-faces.png"), "0.5-128": Path("docs/began-faces-128.png")}
 

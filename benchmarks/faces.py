@@ -28,7 +28,7 @@ from nacre.engine import pictures
 JUDGED, PAIRED = 5_000, 1_000
 SETTINGS: dict[str, Any] = {
     "width": 32,
-    "steps": 3_500,
+    "steps": 2_500,
     "batch_size": 64,
     "precision": "bf16",
     "image_size": 64,
