@@ -18,7 +18,6 @@ import gzip
 import hashlib
 import json
 import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -30,6 +29,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nacre.files import whole_file
+from nacre.metrics.manifolds import manifolds
 
 CLASSES = 10
 FEATURES = 128
@@ -211,50 +211,9 @@ def kl_of_draws(labels: Tensor, count: int, draws: int = 2_000) -> Part:
 
 
 def prdc(real: Tensor, fake: Tensor, neighbors: int = NEIGHBORS) -> Part:
-    """Precision and recall (Kynkäänniemi et al. 2019), density and coverage (Naeem et al. 2020).
-
-    With B(x) the open ball around x that reaches to its k-th nearest neighbour in its own set, itself excluded:
-    precision is the share of fakes in some B(real), recall the share of reals in some B(fake), coverage the share of
-    reals whose own ball holds a fake, and density the number of balls B(real) that a fake lies in, over k.
-
-    Args:
-        real: features (N, D).
-        fake: features (M, D).
-        neighbors: k, under N and M.
-    """
-    real, fake = real.double(), fake.double()
-    real_radii, fake_radii = squared_radii(real, neighbors), squared_radii(fake, neighbors)
-    balls = torch.zeros(len(fake), dtype=torch.int64)
-    recalled = covered = 0
-    for rows, distances in squared_distances(real, fake):
-        inside = distances < real_radii[rows, None]
-        balls += inside.sum(0)
-        covered += int(inside.any(1).sum())
-        recalled += int((distances < fake_radii).any(1).sum())
-    return {
-        "precision": (balls > 0).double().mean().item(),
-        "recall": recalled / len(real),
-        "density": balls.sum().item() / (neighbors * len(fake)),
-        "coverage": covered / len(real),
-    }
-
-
-def squared_radii(points: Tensor, neighbors: int) -> Tensor:
-    """The squared distance of each of (N, D) points to its k-th nearest other point: (N,)."""
-    radii = []
-    for rows, distances in squared_distances(points, points):
-        distances[torch.arange(len(rows)), rows] = torch.inf
-        radii.append(distances.topk(neighbors, largest=False).values[:, -1])
-    return torch.cat(radii)
-
-
-def squared_distances(left: Tensor, right: Tensor, block: int = 1_000) -> Iterator[tuple[Tensor, Tensor]]:
-    """Blocks of the matrix ‖l - r‖² of (N, D) and (M, D) points: row indices (B,) and distances (B, M)."""
-    right_norms = right.square().sum(1)
-    for rows in torch.arange(len(left)).split(block):
-        points = left[rows]
-        norms = points.square().sum(1, keepdim=True) + right_norms
-        yield rows, torch.addmm(norms, points, right.T, alpha=-2)
+    """Precision, recall, density and coverage of features (M, D) against real ones (N, D), without intervals."""
+    found = manifolds(real, fake, k=neighbors, groups=0)
+    return {name: getattr(found, name).value for name in ("precision", "recall", "density", "coverage")}
 
 
 # ── the classifier ──

@@ -35,7 +35,7 @@ class NearestNeighbor:
     Attributes:
         accuracy: share of all items whose nearest other item is of their own set; among ties, the share that is. Over its
             expectation: the sets differ. Under it: fakes lie nearer to real items than these to each other, as copies do.
-        real, fake: the same of real items and of fakes. Where modes are missing, `real` is high and `fake` is not.
+        real, fake: the same of real items and of fakes; the set that crowds, as a collapsed one does, has the higher one.
         expected: of `accuracy`, where the laws are equal; one half but for counting oneself out.
         z: of the accuracy, by the exact mean and variance over all ways to hand out the labels.
         p_value: one-sided, that equal laws are told apart so well; by the normal law of z.
