@@ -10,7 +10,7 @@ from sklearn.metrics import roc_auc_score
 from sklearn.neighbors import NearestNeighbors
 
 from nacre.errors import ConfigError, ShapeError
-from nacre.metrics import judges, points, twosample
+from nacre.metrics import judges, points
 from nacre.metrics.twosample import classifier_test, equilibrium, nearest_neighbor_test, summary, threshold
 
 
@@ -53,16 +53,26 @@ def test_ties_count_by_the_share_that_is_of_the_own_set(monkeypatch, offset):
 
 
 def test_nearest_neighbor_moments_are_those_over_all_labels():
-    """Exact mean and variance against 4,000 random labellings of points with many ties."""
-    pooled = torch.randint(0, 4, (40, 2), generator=torch.Generator().manual_seed(0)).double()
-    i, j = twosample._all_nearest(pooled)
-    weight = 1 / i.bincount().double()[i]
+    """Exact mean and variance against 4,000 random labellings of points with many copies and ties."""
+    pooled = torch.randint(0, 6, (40, 2), generator=torch.Generator().manual_seed(0)).double()
+    distances = torch.cdist(pooled, pooled).fill_diagonal_(torch.inf)
+    nearest = (distances == distances.min(1, keepdim=True).values).double()
+    nearest /= nearest.sum(1, keepdim=True)
     generator = torch.Generator().manual_seed(1)
     labels = torch.stack([torch.randperm(40, generator=generator) < 25 for _ in range(4_000)])
-    scores = (weight * (labels[:, i] == labels[:, j])).sum(1)
-    mean, deviation = twosample._permuted(i, j, weight, 25, 15)
-    assert mean == pytest.approx(float(scores.mean()), abs=4 * deviation / math.sqrt(4_000))
-    assert deviation == pytest.approx(float(scores.std()), rel=0.05)
+    scores = torch.einsum("ij,nij->n", nearest, (labels[:, :, None] == labels[:, None]).double())
+    found = nearest_neighbor_test(pooled[:25], pooled[25:])
+    assert found.accuracy.value == pytest.approx(float(nearest[:25, :25].sum() + nearest[25:, 25:].sum()) / 40)
+    assert 40 * found.expected == pytest.approx(float(scores.mean()), abs=4 * float(scores.std()) / math.sqrt(4_000))
+    assert 40 * found.accuracy.se == pytest.approx(float(scores.std()), rel=0.05)
+
+
+def test_copies_of_one_sample_cost_no_more_than_others():
+    """Ten thousand equal samples are a hundred million ties."""
+    real, fake = normal(1_000, 3), normal(1, 3, seed=1).expand(10_000, -1)
+    found = nearest_neighbor_test(real, fake)
+    assert found.fake.value == 1
+    assert found.p_value < 1e-9
 
 
 def test_nearest_neighbor_test_keeps_its_level_and_has_power():

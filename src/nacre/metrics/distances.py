@@ -114,9 +114,8 @@ def frechet_distance(
     parts = [_parts(each, points.groups(each, groups, seed), groups) for each in (real, fake)]
     left_out = [sum(_terms(*(_sum(each, without=g) for each in parts))) for g in range(groups)]
     whole = frechet_of_moments(*map(_sum, parts))
-    return replace(
-        whole, value=jackknife(whole.value.value, torch.tensor(left_out, dtype=torch.float64), whole.value.n)
-    )
+    without = torch.tensor(left_out, dtype=torch.float64)
+    return replace(whole, value=jackknife(whole.value.value, without, whole.value.n, least=0.0))
 
 
 def frechet_of_moments(real: Moments, fake: Moments) -> Frechet:
@@ -131,14 +130,12 @@ def frechet_of_moments(real: Moments, fake: Moments) -> Frechet:
         raise ShapeError(f"real items hold {len(real.mean)} numbers each and fake ones {len(fake.mean)}.")
     means, covariances = _terms(real, fake)
     dim, count = len(real.mean), min(real.count, fake.count)
-    caution = (
-        ""
-        if count > dim
-        else (
+    caution = ""
+    if count <= dim:
+        caution = (
             f"{count:,} items cannot fill the covariance of {dim:,} features: the distance is mostly an effect of N; "
             f"take more than {dim:,} items."
         )
-    )
     value = Estimate(means + covariances, math.nan, math.nan, math.nan, real.count + fake.count)
     return Frechet(value, means, covariances, real.count, fake.count, dim, caution)
 

@@ -7,7 +7,7 @@ which ruins every metric that looks at neighbours or fits a covariance; the rest
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import NormalDist
 
 import torch
@@ -57,7 +57,7 @@ def share(successes: float, trials: int) -> Estimate:
     return Estimate(value, math.sqrt(value * (1 - value) / trials), center - spread, center + spread, trials)
 
 
-def jackknife(value: float, left_out: Tensor, n: int) -> Estimate:
+def jackknife(value: float, left_out: Tensor, n: int, least: float = -math.inf, most: float = math.inf) -> Estimate:
     """A statistic of a whole set, with the interval of the delete-a-group jackknife (Kott 2001).
 
     The s.e. is √((G - 1)/G Σ (t_g - t̄)²) over the statistics t_g of the set without its g-th of G random groups; the
@@ -67,12 +67,13 @@ def jackknife(value: float, left_out: Tensor, n: int) -> Estimate:
         value: of the whole set.
         left_out: (G,), the statistic without each group; G < 2 gives no interval.
         n: items of the whole set.
+        least, most: what the statistic can be; the interval is cut there.
     """
     groups = len(left_out)
     if groups < 2:
         return Estimate(value, math.nan, math.nan, math.nan, n)
     spread = (left_out.double() - left_out.double().mean()).square().sum()
-    return around(value, math.sqrt((groups - 1) / groups * float(spread)), groups - 1, n)
+    return cut(around(value, math.sqrt((groups - 1) / groups * float(spread)), groups - 1, n), least, most)
 
 
 def bootstrap(
@@ -106,6 +107,12 @@ def around(value: float, se: float, degrees: int, n: int) -> Estimate:
 
     half = float(stdtrit(degrees, 0.5 + LEVEL / 2)) * se
     return Estimate(value, se, value - half, value + half, n)
+
+
+def cut(estimate: Estimate, least: float, most: float = math.inf) -> Estimate:
+    """The same with value and interval within what can be."""
+    value, low, high = (min(max(end, least), most) for end in (estimate.value, estimate.low, estimate.high))
+    return replace(estimate, value=value, low=low, high=high)
 
 
 def normal_quantile(probability: float) -> float:

@@ -72,13 +72,15 @@ def manifolds(
     groups = groups if groups > 1 else 0
     real_balls, fake_balls = _balls(real, k, groups, seed), _balls(fake, k, groups, seed)
     holding, covered, recalled = _counts(real_balls, fake_balls)
-    shares = {
-        "precision": ((holding > 0).sum(1) / fake_balls.sizes, len(fake)),
-        "recall": (recalled.sum(1) / real_balls.sizes, len(real)),
-        "density": (holding.sum(1) / (k * fake_balls.sizes), len(fake)),
-        "coverage": (covered.sum(1) / real_balls.sizes, len(real)),
+    figures = {
+        "precision": ((holding > 0).sum(1) / fake_balls.sizes, len(fake), 1.0),
+        "recall": (recalled.sum(1) / real_balls.sizes, len(real), 1.0),
+        "density": (holding.sum(1) / (k * fake_balls.sizes), len(fake), math.inf),
+        "coverage": (covered.sum(1) / real_balls.sizes, len(real), 1.0),
     }
-    estimates = {name: jackknife(float(each[0]), each[1:], count) for name, (each, count) in shares.items()}
+    estimates = {
+        name: jackknife(float(each[0]), each[1:], count, 0.0, most) for name, (each, count, most) in figures.items()
+    }
     return Manifolds(**estimates, k=k, n_real=len(real), n_fake=len(fake), caution=_caution(len(real), len(fake)))
 
 

@@ -50,7 +50,7 @@ def parzen(
     """The Parzen-window log-likelihood of test items by samples (Breuleux et al. 2011; Goodfellow et al. 2014).
 
     Args:
-        samples: (N, …), 10,000 in the papers; the score grows with their number.
+        samples: (N, …), images in [0, 1], 10,000 in the papers; the score grows with their number.
         validation: (V, …) real items that choose σ.
         test: (M, …) real items, M ≥ 2.
         sigmas: candidates, standard deviations.

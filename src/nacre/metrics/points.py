@@ -6,6 +6,7 @@ what lies within the rounding (`slack`) by `between`, which takes the difference
 """
 
 from collections.abc import Iterator
+from hashlib import blake2b
 from typing import NamedTuple
 
 import numpy as np
@@ -55,8 +56,14 @@ def two_sets(
     """Two sets of items of the same size as points.
 
     Raises:
-        ShapeError: as `items`, or the items of one set have another size than those of the other.
+        ShapeError: as `items`, or the items of one set have another size than those of the other, or only one set is uint8.
     """
+    types = [torch.as_tensor(each).dtype for each in (one, other)]
+    if types[0] != types[1] and torch.uint8 in types:
+        raise ShapeError(
+            f"{names[0]} items are {types[0]} and {names[1]} ones {types[1]}: grey levels 0..255 beside other numbers; "
+            "bring both to one type and range."
+        )
     a, b = items(one, least), items(other, least)
     if a.shape[1] != b.shape[1]:
         raise ShapeError(
@@ -81,6 +88,14 @@ def groups(points: Tensor, count: int, seed: int) -> Tensor:
     numbers = torch.empty(len(points), dtype=torch.int64)
     numbers[shuffled(points, seed)] = torch.arange(len(points)) % max(1, count)
     return numbers
+
+
+def places(points: Tensor) -> tuple[Tensor, Tensor]:
+    """The distinct rows of (N, D) points, by the first of each (U,), and which of these every row is (N,)."""
+    known: dict[bytes, int] = {}
+    digests = (blake2b(row, digest_size=16).digest() for row in (points + 0.0).numpy())  # -0 becomes 0
+    place = np.array([known.setdefault(digest, len(known)) for digest in digests])
+    return torch.from_numpy(np.unique(place, return_index=True)[1]), torch.from_numpy(place)
 
 
 def row_blocks(rows: int, columns: int) -> Iterator[Tensor]:

@@ -8,6 +8,7 @@ small convolutional network on pixels (`classifier_test`). `equilibrium` puts a 
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -16,7 +17,7 @@ from torch import Tensor
 
 from nacre.errors import ConfigError, ShapeError
 from nacre.metrics import points
-from nacre.metrics.intervals import LEVEL, Estimate, around, normal_quantile, normal_tail, share
+from nacre.metrics.intervals import LEVEL, Estimate, around, cut, normal_quantile, normal_tail, share
 
 HELD_OUT = 2_000
 """Items that a classifier is tested on, at least: its 95 % threshold is then .5184."""
@@ -35,7 +36,9 @@ class NearestNeighbor:
     Attributes:
         accuracy: share of all items whose nearest other item is of their own set; among ties, the share that is. Over its
             expectation: the sets differ. Under it: fakes lie nearer to real items than these to each other, as copies do.
+            Its interval is as wide as for equal laws.
         real, fake: the same of real items and of fakes; the set that crowds, as a collapsed one does, has the higher one.
+            Their intervals are Wilson's, as if neighbours were independent.
         expected: of `accuracy`, where the laws are equal; one half but for counting oneself out.
         z: of the accuracy, by the exact mean and variance over all ways to hand out the labels.
         p_value: one-sided, that equal laws are told apart so well; by the normal law of z.
@@ -68,20 +71,17 @@ def nearest_neighbor_test(real: Tensor | np.ndarray, fake: Tensor | np.ndarray) 
         ShapeError: a set has fewer than two items, the items differ in size, or a value is no finite number.
     """
     real, fake = points.two_sets(real, fake, least=2)
-    pooled = torch.cat([real, fake])
-    is_real = torch.arange(len(pooled)) < len(real)
-    i, j = _all_nearest(pooled)
-    weight = 1 / i.bincount(minlength=len(pooled)).double()[i]
-    own = torch.zeros(len(pooled), dtype=torch.float64).index_add_(0, i, weight * (is_real[i] == is_real[j]))
-    mean, deviation = _permuted(i, j, weight, len(real), len(fake))
-    z = (float(own.sum()) - mean) / deviation if deviation > 0 else 0.0
     n, m = len(real), len(fake)
-    half = normal_quantile(0.5 + LEVEL / 2) * deviation / (n + m)
-    accuracy = float(own.mean())
+    graph = _nearest(torch.cat([real, fake]), n)
+    own = [float(graph.sizes[label] @ graph.seen(label)) for label in (0, 1)]
+    mean, deviation = _permuted(graph, n, m)
+    excess = own[0] + own[1] - mean
+    z, se = excess / deviation if deviation > 0 else 0.0, deviation / (n + m)
+    accuracy, half = sum(own) / (n + m), normal_quantile(0.5 + LEVEL / 2) * se
     return NearestNeighbor(
-        accuracy=Estimate(accuracy, deviation / (n + m), accuracy - half, accuracy + half, n + m),
-        real=share(float(own[is_real].sum()), n),
-        fake=share(float(own[~is_real].sum()), m),
+        accuracy=Estimate(accuracy, se, accuracy - half, accuracy + half, n + m),
+        real=share(own[0], n),
+        fake=share(own[1], m),
         expected=mean / (n + m),
         z=z,
         p_value=normal_tail(z),
@@ -91,31 +91,72 @@ def nearest_neighbor_test(real: Tensor | np.ndarray, fake: Tensor | np.ndarray) 
     )
 
 
-def _all_nearest(pooled: Tensor) -> tuple[Tensor, Tensor]:
-    """Every item with each of the others that is nearest to it, ties and all: indices (P,), (P,)."""
-    _, least = points.neighbors(pooled)
+class _Graph(NamedTuple):
+    """Which items are nearest to which, by place: copies share one, so that a thousand of them are no million of ties.
+
+    Attributes:
+        sizes: (2, U) float64, real items and fakes at each place.
+        i, j: (P,), the items at place i are nearest to those at place j, each of these by `weight`: one over all of them.
+            Items that have a copy are nearest to their copies: i = j.
+        weight: (P,) float64.
+    """
+
+    sizes: Tensor
+    i: Tensor
+    j: Tensor
+    weight: Tensor
+
+    def sum_at(self, places: Tensor, values: Tensor) -> Tensor:
+        """Sums of (P,) values by place: (U,)."""
+        return torch.zeros(self.sizes.shape[1], dtype=torch.float64).index_add_(0, places, values)
+
+    def seen(self, label: int) -> Tensor:
+        """Share of the nearest of an item of set `label` at each place that are of its own set: (U,)."""
+        return self.sum_at(self.i, self.weight * (self.sizes[label, self.j] - (self.i == self.j).double()))
+
+
+def _nearest(pooled: Tensor, n: int) -> _Graph:
+    """The graph of the nearest neighbours of n real items and the fakes that follow them."""
+    first, place = points.places(pooled)
+    labels = (torch.arange(len(pooled)) >= n).long()
+    sizes = torch.zeros(2, len(first), dtype=torch.float64).index_put_(
+        (labels, place), torch.tensor(1.0).double(), True
+    )
+    counts = sizes.sum(0)
+    copied = (counts > 1).nonzero()[:, 0]
+    i, j = _ties(pooled[first], counts == 1) if len(first) > 1 else (copied[:0], copied[:0])
+    i, j = torch.cat([i, copied]), torch.cat([j, copied])
+    graph = _Graph(sizes, i, j, counts[j] - (i == j).double())
+    return graph._replace(weight=1 / graph.sum_at(i, graph.weight)[i])
+
+
+def _ties(distinct: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
+    """Each of the wanted of distinct points with each other point that is nearest to it: indices (P,), (P,)."""
     pairs = []
-    for rows, squared, slack in points.distance_blocks(pooled, pooled):
+    _, least = points.neighbors(distinct)
+    for rows, squared, slack in points.distance_blocks(distinct, distinct):
         squared[torch.arange(len(rows)), rows] = torch.inf
-        i, j = (squared <= least[rows] + slack).nonzero(as_tuple=True)
-        tied = points.between(pooled, pooled, rows[i], j) == least[rows[i], 0]
+        i, j = ((squared <= least[rows] + slack) & wanted[rows, None]).nonzero(as_tuple=True)
+        tied = points.between(distinct, distinct, rows[i], j) == least[rows[i], 0]
         pairs.append((rows[i][tied], j[tied]))
     i, j = (torch.cat(each) for each in zip(*pairs, strict=True))
     return i, j
 
 
-def _permuted(i: Tensor, j: Tensor, weight: Tensor, n: int, m: int) -> tuple[float, float]:
-    """Mean and deviation of Σ w_ij 1[i and j in one set] over all ways to deal n and m labels out.
+def _permuted(graph: _Graph, n: int, m: int) -> tuple[float, float]:
+    """Mean and deviation of the number of items nearest to their own, over all ways to deal n and m labels out.
 
-    With A_ij = w_ij + w_ji for i < j, S = Σ A, Q = Σ A² and R = Σ_i (Σ_j A_ij)²: pairs of edges are the same (Q), share an
-    item (R - 2Q) or none (S² - R + Q), and the chances that 2, 3 or 2 + 2 items have one label are counted.
+    With w_ab the weight of item b for a, A = w_ab + w_ba of an edge, S = Σ A, Q = Σ A² and R the sum over items of the
+    squared sums of their edges: two edges are the same (Q), share an item (R - 2Q) or share none (S² - R + Q). The label
+    is then one for 2 items, for 3, or for 2 and for 2, of which the chances are known.
     """
-    total = n + m
-    code = torch.minimum(i, j) * total + torch.maximum(i, j)
-    edge = torch.from_numpy(np.unique(code.numpy(), return_inverse=True)[1])
-    edges = edge.bincount(weight)
-    degrees = torch.zeros(total, dtype=torch.float64).index_add_(0, i, weight).index_add_(0, j, weight)
-    s, q, r = float(weight.sum()), float(edges.square().sum()), float(degrees.square().sum())
+    total, sizes, same = n + m, graph.sizes.sum(0), graph.i == graph.j
+    low, high = torch.minimum(graph.i, graph.j), torch.maximum(graph.i, graph.j)
+    _, first, edge = np.unique((low * len(sizes) + high).numpy(), return_index=True, return_inverse=True)
+    a = torch.from_numpy(edge).bincount(graph.weight * (1 + same))
+    number = torch.where(same, sizes[low] * (sizes[low] - 1) / 2, sizes[low] * sizes[high])[first]
+    degrees = 1 + graph.sum_at(graph.j, graph.weight * (sizes[graph.i] - same.double()))
+    s, q, r = float(total), float(number @ a.square()), float(sizes @ degrees.square())
     two = (_falling(n, 2) + _falling(m, 2)) / _falling(total, 2)
     three = (_falling(n, 3) + _falling(m, 3)) / _falling(total, 3)
     pairs = (_falling(n, 4) + _falling(m, 4) + 2 * _falling(n, 2) * _falling(m, 2)) / _falling(total, 4)
@@ -253,8 +294,7 @@ def _average(values: Sequence[float]) -> float:
 def _pooled(parts: Sequence[tuple[float, float]], n: int, least: float = -math.inf) -> Estimate:
     """The mean over splits, as uncertain as one; nothing is under `least`."""
     value, variance = (_average(each) for each in zip(*parts, strict=True))
-    estimate = around(value, math.sqrt(variance), n - 2, n)
-    return Estimate(max(least, value), estimate.se, max(least, estimate.low), max(least, estimate.high), n)
+    return cut(around(value, math.sqrt(variance), n - 2, n), least)
 
 
 @dataclass(frozen=True)
