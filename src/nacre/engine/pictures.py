@@ -35,10 +35,10 @@ def pages(model: nn.Module, held_out: Tensor, seed: int) -> Iterator[tuple[str, 
         seed: of the samples, the same at every step so that one sees them grow.
     """
     if isinstance(model, Samples):
-        count = ON_A_PAGE if is_image(held_out.shape[1:]) else 2000
         classes = int(getattr(model, "classes", 0)) if "label" in model.prior else 0
-        labels = torch.arange(count) % classes if classes else None
         columns = min(classes, 16) or None
+        count = ON_A_PAGE - ON_A_PAGE % (columns or 1) if is_image(held_out.shape[1:]) else 2000
+        labels = torch.arange(count) % classes if classes else None
         yield "samples", page(sampling.sample(model, count, seed=seed, labels=labels).cpu(), columns=columns)
     if isinstance(model, Reconstructs) and len(held_out) and is_image(held_out.shape[1:]):
         originals = held_out[: ON_A_PAGE // 2]
