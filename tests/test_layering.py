@@ -10,7 +10,7 @@ SOURCE = Path(__file__).parent.parent / "src" / "nacre"
 FLOORS = (
     {"errors", "files", "seeds", "images", "losses", "schedules", "augment"},
     {"protocols", "networks", "data"},
-    {"models", "editing", "metrics", "latent"},
+    {"models", "editing", "metrics", "latent", "theory"},
     {"engine", "spec"},
     {"run", "pretrained"},
     {"contract", "estimator"},

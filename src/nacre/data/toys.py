@@ -1,14 +1,15 @@
 """Densities in the plane whose every property is known: the ring, the grid and the Swiss roll.
 
 Ring and grid are those of VEEGAN (Srivastava et al. 2017, 1705.07761) with the parameters of PacGAN's code; the Swiss
-roll is that of WGAN-GP's toy script (1704.00028).
+roll is that of WGAN-GP's toy script (1704.00028). The pearls, which are images, have a file of their own.
 """
 
 from dataclasses import dataclass
 
 import numpy as np
 
-from nacre.data.arrays import VectorSource
+from nacre.data import pearls
+from nacre.data.arrays import ArraySource, VectorSource
 from nacre.data.dataset import Listing
 
 COUNT = 100_000
@@ -47,7 +48,7 @@ def grid(side: int, spacing: float, sigma: float) -> Mixture:
 
 
 MIXTURES = {"ring8": ring(8, 1.0, 0.01), "grid25": grid(5, 2.0, 0.05)}
-TOYS = (*MIXTURES, "swissroll")
+TOYS = (*MIXTURES, "swissroll", "pearls")
 
 
 def swissroll(count: int, generator: np.random.RandomState) -> np.ndarray:
@@ -65,8 +66,16 @@ def swissroll(count: int, generator: np.random.RandomState) -> np.ndarray:
     return (roll[[0, 2]].T / SWISSROLL_SCALE).astype(np.float32)
 
 
-def open_toy(name: str, seed: int) -> VectorSource:
-    """`COUNT` points of the toy density `name`, drawn from `seed`; labels are modes, where there are modes."""
+def open_toy(name: str, seed: int) -> VectorSource | ArraySource:
+    """`COUNT` points of the toy density `name`, drawn from `seed`; labels are modes, where there are modes.
+
+    Of "pearls", `pearls.COUNT` images, each with its radius and squareness as its caption.
+    """
+    if name == "pearls":
+        images, parameters = pearls.pearls(pearls.COUNT, np.random.default_rng(seed))
+        captions = tuple(f"radius {radius:.4f}, squareness {square:.4f}" for radius, square in parameters)
+        listing = Listing(tuple(map(str, range(pearls.COUNT))), "digits", captions=captions)
+        return ArraySource(listing, images[..., None])
     names = tuple(map(str, range(COUNT)))
     if name == "swissroll":
         return VectorSource(Listing(names, "vectors"), swissroll(COUNT, np.random.RandomState(seed)))
