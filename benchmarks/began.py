@@ -23,7 +23,6 @@ from nacre.engine import checkpoint, pictures
 
 COMMON: dict[str, Any] = {
     "batch_size": 16,
-    "balance_rate": 0.02,
     "lr": 6e-4,
     "lr_schedule": "linear",
     "precision": "bf16",
@@ -32,10 +31,10 @@ COMMON: dict[str, Any] = {
     "checkpoint_every": 500,
 }
 RUNS: dict[str, dict[str, Any]] = {
-    "0.5": {"gamma": 0.5, "width": 16, "image_size": 64, "steps": 3_000},
-    "0.3": {"gamma": 0.3, "width": 16, "image_size": 64, "steps": 3_000},
-    "0.7": {"gamma": 0.7, "width": 16, "image_size": 64, "steps": 3_000},
-    "0.5-128": {"gamma": 0.5, "width": 8, "image_size": 128, "steps": 1_200},
+    "0.5": {"gamma": 0.5, "balance_rate": 0.02, "width": 16, "image_size": 64, "steps": 3_000},
+    "0.3": {"gamma": 0.3, "balance_rate": 0.05, "width": 16, "image_size": 64, "steps": 3_000},
+    "0.7": {"gamma": 0.7, "balance_rate": 0.05, "width": 16, "image_size": 64, "steps": 3_000},
+    "0.5-128": {"gamma": 0.5, "balance_rate": 0.05, "width": 8, "image_size": 128, "steps": 1_200},
 }
 PICTURES = {"0.5": Path("docs/began-faces.png"), "0.5-128": Path("docs/began-faces-128.png")}
 
