@@ -3,9 +3,10 @@
     python benchmarks/began.py --data smiles-64.tar.gz [--out runs/began] [--dcgan runs/faces]
 
 Runs that --out holds already are resumed, or only judged if they are complete; --dcgan is the run of benchmarks/faces.py.
-Protocol: judged as in benchmarks/faces.py. Balance: L(G(z)) ÷ L(x), both means over the last fifth of the steps, against
-γ; k over the same steps, by means of 50 steps. M: its mean over the same steps over its mean over steps 951 to 1,000. DCGAN: the
-checkpoint that has seen the number of images nearest to that of the BEGAN run. 128×128: the same images, upsampled.
+Protocol: judged as in benchmarks/faces.py. At 64×64 a first run with γ = .5 is gone on with (--init-from) under each γ, the
+learning rate falling to zero in both parts. Balance: L(G(z)) ÷ L(x), means over the last 500 steps, against γ; k over the
+same steps, by means of 50. M: its mean over the same steps over its mean over the first run's steps 951 to 1,000. DCGAN: the
+checkpoint that has seen the number of images nearest to BEGAN's. 128×128: one run of its own, of the same images upsampled.
 """
 
 import argparse
@@ -30,20 +31,34 @@ COMMON: dict[str, Any] = {
     "sample_every": 500,
     "checkpoint_every": 500,
 }
+FIRST: dict[str, Any] = {"gamma": 0.5, "balance_rate": 0.02, "width": 16, "image_size": 64, "steps": 3_000}
+BRANCH: dict[str, Any] = {"balance_rate": 0.05, "width": 16, "image_size": 64, "steps": 1_000}
+LARGE: dict[str, Any] = {"gamma": 0.5, "balance_rate": 0.05, "width": 8, "image_size": 128, "steps": 1_200}
 RUNS: dict[str, dict[str, Any]] = {
-    "0.5": {"gamma": 0.5, "balance_rate": 0.02, "width": 16, "image_size": 64, "steps": 3_000},
-    "0.3": {"gamma": 0.3, "balance_rate": 0.05, "width": 16, "image_size": 64, "steps": 3_000},
-    "0.7": {"gamma": 0.7, "balance_rate": 0.05, "width": 16, "image_size": 64, "steps": 3_000},
-    "0.5-128": {"gamma": 0.5, "balance_rate": 0.05, "width": 8, "image_size": 128, "steps": 1_200},
+    "0.5": {**BRANCH, "gamma": 0.5},
+    "0.3": {**BRANCH, "gamma": 0.3},
+    "0.7": {**BRANCH, "gamma": 0.7},
+    "0.5-128": LARGE,
 }
+LATE = 500
+"""The balance is read off so many last steps."""
+
 PICTURES = {"0.5": Path("docs/began-faces.png"), "0.5-128": Path("docs/began-faces-128.png")}
 
 
-def balance(run: nacre.Run, gamma: float) -> dict[str, float]:
-    """What the log of a run says of the game between the two players."""
-    lines = [line for line in run.history if "losses" in line]
-    late = [line["losses"] for line in lines if line["step"] > 0.8 * run.steps]
-    early = next(line["losses"] for line in lines if line["step"] >= 1_000)
+def trained(name: str, data: str, out: Path) -> list[nacre.Run]:
+    """The runs that lead to the weights of `name`, begun or resumed: the last one has them."""
+    if RUNS[name] is LARGE:
+        return [faces.trained("began", out / name, data=data, **COMMON, **LARGE)]
+    first = faces.trained("began", out / "first", data=data, **COMMON, **FIRST)
+    return [first, faces.trained("began", out / name, data=data, init_from=first, **COMMON, **RUNS[name])]
+
+
+def balance(first: list[dict[str, Any]], last: list[dict[str, Any]], gamma: float) -> dict[str, float]:
+    """What the logs say of the game between the two players: of the run that has step 1,000, and of the last one."""
+    early, own = ([line for line in log if "losses" in line] for log in (first, last))
+    late = [line["losses"] for line in own if line["step"] > own[-1]["step"] - LATE]
+    at_1000 = next(line["losses"] for line in early if line["step"] >= 1_000)
 
     def mean(name: str) -> float:
         return statistics.mean(losses[f"discriminator/{name}"] for losses in late)
@@ -57,7 +72,7 @@ def balance(run: nacre.Run, gamma: float) -> dict[str, float]:
         "k_least": min(k),
         "k_most": max(k),
         "measure": mean("m_global"),
-        "measure_over_step_1000": mean("m_global") / early["discriminator/m_global"],
+        "measure_over_step_1000": mean("m_global") / at_1000["discriminator/m_global"],
     }
 
 
@@ -78,9 +93,7 @@ def main() -> None:
     parser.add_argument("--train-only", action="store_true", help="leave the judging to another call")
     parser.add_argument("--results", type=Path, default=rows.RESULTS, help="folder of the rows")
     asked = parser.parse_args()
-    runs = {
-        name: faces.trained("began", asked.out / name, data=asked.data, **COMMON, **RUNS[name]) for name in asked.only
-    }
+    runs = {name: trained(name, asked.data, asked.out) for name in asked.only}
     if asked.train_only:
         return
     judge = faces.Judge(faces.training_faces(asked.data))
@@ -90,17 +103,21 @@ def main() -> None:
         print(name, ", ".join(f"{key} {value:.4f}" for key, value in found.items()), flush=True)
         values.update({f"{name}/{key}": value for key, value in found.items()})
 
-    for name, run in runs.items():
-        samples, minutes = nacre.load(run).sample(faces.JUDGED), seconds_of(run.path) / 60
-        note(name, balance(run, RUNS[name]["gamma"]) | judge(samples) | {"train_minutes": minutes})
+    for name, path in runs.items():
+        samples, seen = nacre.load(path[-1]).sample(faces.JUDGED), COMMON["batch_size"] * sum(run.done for run in path)
+        minutes = sum(seconds_of(run.path) for run in path) / 60
+        found = balance(path[0].history, path[-1].history, RUNS[name]["gamma"])
+        note(name, found | judge(samples) | {"images_seen": seen, "train_minutes": minutes})
         if name in PICTURES:
             pictures.save(PICTURES[name], pictures.page(samples[:64]))
         if asked.dcgan:
-            peer, images_seen = beside(asked.dcgan, run.done * COMMON["batch_size"])
+            peer, images_seen = beside(asked.dcgan, seen)
             note(f"dcgan-beside-{name}", judge(peer.sample(faces.JUDGED)) | {"images_seen": images_seen})
-    seconds = sum(seconds_of(run.path) for run in runs.values())
+    seconds = sum(seconds_of(run) for run in {run.path for path in runs.values() for run in path})
     judging, own = (text.split("Protocol: ")[1].strip() for text in (faces.__doc__, __doc__))
-    protocol = f"{own} {judging} nacre train began, seed 0, {COMMON}, {RUNS}; DCGAN: {faces.SETTINGS}"
+    protocol = (
+        f"{own} {judging} nacre train began, seed 0, {COMMON}; first {FIRST}; then {RUNS}; DCGAN: {faces.SETTINGS}"
+    )
     facts = {"threads": torch.get_num_threads()}
     print(
         rows.write_row(

@@ -2,7 +2,6 @@
 
 import importlib
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -76,14 +75,14 @@ def test_worse_faces_score_worse(faces, monkeypatch):
     assert collapsed["diversity_pixels"] == collapsed["diversity_features"] == 0
 
 
-def test_balance_is_read_off_the_last_fifth(began):
+def test_balance_is_read_off_the_last_steps(began):
     def line(step, real, fake, k, measure):
         names = {"real": real, "fake": fake, "k": k, "m_global": measure}
         return {"step": step, "losses": {f"discriminator/{name}": value for name, value in names.items()}}
 
-    history = [line(500, 9, 9, 0, 9), line(1000, 1, 1, 0, 0.4), line(1900, 0.1, 0.05, 0.2, 0.1), {"step": 1900}]
-    history.append(line(2000, 0.3, 0.13, 0.4, 0.3))
-    found = began.balance(SimpleNamespace(history=history, steps=2000), gamma=0.5)
+    first = [line(500, 9, 9, 0, 9), {"step": 1000}, line(1000, 1, 1, 0, 0.4), line(1500, 8, 8, 0, 8)]
+    last = [line(500, 9, 9, 0, 9), line(900, 0.1, 0.05, 0.2, 0.1), {"step": 900}, line(1000, 0.3, 0.13, 0.4, 0.3)]
+    found = began.balance(first, last, gamma=0.5)
     assert found["ratio"] == pytest.approx(0.18 / 0.4)
     assert found["ratio_over_gamma"] == pytest.approx(0.9)
     assert (found["k_mean"], found["k_least"], found["k_most"]) == pytest.approx((0.3, 0.2, 0.4))
