@@ -77,7 +77,7 @@ def test_items_are_checked():
         points.items(torch.zeros(2, 3), least=4)
     with pytest.raises(ShapeError, match="real items hold 3 numbers each and fake ones 2"):
         points.two_sets(torch.zeros(2, 3), torch.zeros(2, 2))
-    with pytest.raises(ShapeError, match="grey levels 0..255 beside other numbers"):
+    with pytest.raises(ShapeError, match=r"grey levels 0\.\.255 beside other numbers"):
         points.two_sets(torch.zeros(2, 3, dtype=torch.uint8), torch.zeros(2, 3))
 
 
