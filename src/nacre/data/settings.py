@@ -18,7 +18,7 @@ class DataSettings:
     Args:
         data: the source: a folder, .zip, .tar, .npy, .npz, .parquet or idx file, shards such as
             train-{0000..0009}.tar, or digits, mnist[:DIR], fashion-mnist[:DIR],
-            idx:DIR, cifar10:DIR, binarized-mnist:DIR, toy:ring8, toy:grid25, toy:swissroll, toy:pearls.
+            stacked-mnist[:DIR], idx:DIR, cifar10:DIR, binarized-mnist:DIR, toy:ring8, toy:grid25, toy:swissroll, toy:pearls.
         image_size: pixels of height and width (4 to 2048), one number or HEIGHT,WIDTH; by default as the images are if
             all are equal and at most 128 pixels, otherwise 64.
         fit: how an image is brought to that size: "crop" resizes and cuts the centre out, "pad" adds white borders,

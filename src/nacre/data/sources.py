@@ -23,6 +23,7 @@ from nacre.data.layout import is_image
 from nacre.data.parquet import open_parquet
 from nacre.data.progress import bar
 from nacre.data.settings import DataSettings
+from nacre.data.stacked import open_stacked
 from nacre.data.toys import TOYS, open_toy
 from nacre.data.webdataset import open_tars
 from nacre.errors import ConfigError, DataError
@@ -31,7 +32,8 @@ Source = build.Source | VectorSource
 
 LARGEST_UNCACHED = 1 << 30  # bytes
 PREFIXES = ("mnist", "fashion-mnist", "idx", "cifar10", "binarized-mnist", "toy")
-KNOWN = ("digits", "mnist", "fashion-mnist", *(f"toy:{name}" for name in TOYS), "idx:", "cifar10:", "binarized-mnist:")
+NAMED = ("digits", "mnist", "fashion-mnist", "stacked-mnist")
+KNOWN = (*NAMED, *(f"toy:{name}" for name in TOYS), "idx:", "cifar10:", "binarized-mnist:")
 
 
 @dataclass(frozen=True)
@@ -96,6 +98,8 @@ def find(settings: DataSettings, *, progress: bool = False) -> Origin:
         return Origin("digits", "", _opening(published.open_digits))
     if prefix in published.MNIST_LIKE:
         return _published(prefix, _path(rest) if rest else published.usual_folder(prefix), progress)
+    if prefix == "stacked-mnist":
+        return _stacked(_path(rest) if rest else published.usual_folder("mnist"), progress)
     if prefix == "toy" and rest in TOYS:
         return Origin(settings.data, "", _opening(open_toy, rest, settings.split_seed))
     if colon and prefix in PREFIXES and prefix != "toy":
@@ -120,6 +124,11 @@ def _path(text: str) -> Path:
 def _published(name: str, folder: Path, progress: bool) -> Origin:
     stamp = file_stamp(*published.published_files(name, folder))
     return Origin(f"{name}:{folder}", stamp, _opening(published.open_published, name, folder, progress))
+
+
+def _stacked(folder: Path, progress: bool) -> Origin:
+    stamp = file_stamp(*published.published_files("mnist", folder))
+    return Origin(f"stacked-mnist:{folder}", stamp, _opening(open_stacked, folder, progress))
 
 
 def _prefixed(prefix: str, path: Path) -> Origin:
