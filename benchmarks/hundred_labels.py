@@ -91,10 +91,10 @@ RECIPES = {
         {
             "network": "mlp",
             "hidden": (256, 128),
-            "latent_dim": 50,
+            "latent_dim": 4,
             "image_size": 14,
             "alpha": 2000.0,
-            "steps": 10_000,
+            "steps": 6_000,
             "batch_size": 128,
             "lr_schedule": "cosine",
             "precision": "bf16",
