@@ -295,3 +295,12 @@ def test_using_refuses_what_cannot_be_meant(run, capsys):
     assert answer(capsys, "sample", run, "--checkpoint", "best")[0] == 0
     assert "toy:ring8 holds points" in refused(capsys, "encode", run, "--data", "toy:ring8")
     assert "cannot be written" in refused(capsys, "sample", run, "--out", "/proc/nacre/x.png", code=1)
+
+
+@pytest.mark.parametrize(("model", "use"), [("vae", "sample"), ("stacked_ae", "reconstruct"), ("transfer", "classify")])
+def test_what_to_do_next_is_something_that_the_model_can_do(model, use, tmp_path, capsys):
+    path = tmp_path / "run"
+    code, out, _ = answer(capsys, "train", model, "--hidden", "8", *QUICK, "--out", path)
+    assert code == 0
+    assert out.strip().endswith(f"next: nacre {use} {path}")
+    assert answer(capsys, use, path, "--out", tmp_path / ("x.npz" if use == "classify" else "x.png"))[0] == 0

@@ -58,8 +58,15 @@ def report(play: Callable[[], Run], model: str | None) -> int:
         return 0
     if run.score:
         print(run.score)
-    print(f"done: {run.done:,} steps in {run.path}; next: nacre sample {shlex.quote(str(run.path))}{own}")
+    print(f"done: {run.done:,} steps in {run.path}; next: nacre {_use(run, model)} {shlex.quote(str(run.path))}{own}")
     return 0
+
+
+def _use(run: Run, model: str | None) -> str:
+    """The first command that the model of a run can be used with."""
+    name = model or str(configuration.recorded(run.path)["model"])
+    able = find_class(name) if model or name in CATALOGUE else None
+    return next((verb for verb in ("sample", "classify", "reconstruct", "encode") if hasattr(able, verb)), "sample")
 
 
 def _description(model: str | None) -> str:
