@@ -1,8 +1,9 @@
 """`toy:pearls`: the story that GANs are taught with, as images of which everything is known.
 
-A pearl is a white superellipse |x/r|ⁿ + |y/r|ⁿ ≤ 1 in the middle of a black image of 16×16 pixels, its edge soft. Two numbers make it: its
-radius r in pixels, and its squareness 1 - 2/n, which is 0 for a disc and nears 1 for a square. Real pearls have a radius of
-5 ± .5 and a squareness of .3 ± .1; a forger has to hit both, and what was hit can be measured on any image.
+A pearl is a white superellipse |x/r|ⁿ + |y/r|ⁿ ≤ 1 with a soft edge, in the middle of a black image of 16×16 pixels. Two
+numbers make it: its radius r in pixels, and its squareness 1 - 2/n, which is 0 for a disc and nears 1 for a square. Real
+pearls have a radius of 5 ± .5 and a squareness of .3 ± .1; a forger has to hit both, and what was hit can be measured on
+any image.
 """
 
 import numpy as np

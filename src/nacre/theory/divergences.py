@@ -12,6 +12,7 @@ from typing import Literal
 
 import numpy as np
 from scipy.optimize import brentq
+from scipy.special import expit
 
 from nacre.errors import ConfigError
 from nacre.theory.densities import Density, OnTheLine
@@ -83,7 +84,7 @@ def optimal_logit(p: Density, q: Density) -> Function:
 def optimal_discriminator(p: Density, q: Density) -> Function:
     """D*(x) = p(x) / (p(x) + q(x)). Goodfellow et al. 2014, proposition 1."""
     logit = optimal_logit(p, q)
-    return lambda x: np.exp(-np.logaddexp(0, -logit(x)))
+    return lambda x: expit(logit(x))
 
 
 def game_value(p: Density, q: Density, logit: Function) -> Quantity:

@@ -68,7 +68,7 @@ class FixedForger(nn.Module):
 
     def sample(self, noise: Mapping[str, Tensor]) -> Tensor:
         """Points of the forger's density."""
-        mode = torch.bucketize(noise["mode"].squeeze(1), self.bounds)
+        mode = torch.bucketize(noise["mode"].squeeze(1).contiguous(), self.bounds)
         return self.means[mode] + self.stds[mode, None] * noise["z"]
 
 

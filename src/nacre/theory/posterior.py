@@ -19,10 +19,10 @@ from nacre.theory.divergences import Quantity
 LogLikelihood: TypeAlias = Callable[[Tensor], Tensor]
 """log p(x|z) of one item in nats: (N, D) float64 ↦ (N,)."""
 
-POINTS = {1: 2049, 2: 225}
+POINTS = {1: 2049, 2: 161}
 """Points of a grid along each axis, by the number of latents: odd, so that every second one makes a grid, too."""
 
-SEARCH = {1: 1025, 2: 97}
+SEARCH = {1: 1025, 2: 81}
 """The same while the posterior's mass is looked for."""
 
 REACH = 7.0
