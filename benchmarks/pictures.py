@@ -1,4 +1,4 @@
-"""The pictures of docs/models/: each made by the commands that stand beside it on its page.
+"""The pictures of docs/models/ that no other benchmark makes: each is made by the commands that stand beside it on its page.
 
     NACRE_DATA=DIR python benchmarks/pictures.py [NAMES ...] [--work FOLDER] [--out FOLDER]
 
@@ -60,7 +60,7 @@ def beside(*files: str) -> Callable[[Path], np.ndarray]:
 def styles(folder: Path) -> np.ndarray:
     """Test digits in the first column; right of each the same style z under every label."""
     model = nacre.load(folder / "runs/m2")
-    images = held_out("mnist", STYLES)
+    images = held_out("mnist", STYLES, image_size=model.shape[1])
     z = model.encode(images)[:, : model.module.latent_dim]
     codes = torch.cat([z.repeat_interleave(10, 0), torch.eye(10).repeat(STYLES, 1)], 1)
     written = model.decode(codes).unflatten(0, (STYLES, 10))
@@ -82,9 +82,9 @@ def columns_by_class(folder: Path) -> np.ndarray:
     return page(torch.stack(cells), columns=10)
 
 
-def held_out(source: str, count: int) -> Tensor:
-    """The first test images, (count, 1, 28, 28) in [0, 1]."""
-    dataset = load(DataSettings(data=source))
+def held_out(source: str, count: int, image_size: int = 28) -> Tensor:
+    """The first test images, (count, 1, size, size) in [0, 1]."""
+    dataset = load(DataSettings(data=source, image_size=image_size))
     return torch.from_numpy(dataset.items[dataset.rows("test")[:count]]).float() / 255
 
 
@@ -98,7 +98,7 @@ PICTURES = {
     ),
     "stacked_ae": Picture(
         (
-            "nacre train stacked_ae --data mnist --greedy --layer-steps 1000 --steps 5000 --out runs/stacked_ae",
+            "nacre train stacked_ae --data mnist --greedy --layer-steps 500 --steps 3500 --out runs/stacked_ae",
             "nacre reconstruct runs/stacked_ae --out stacked_ae.png",
         ),
         "stacked_ae.png",
@@ -111,40 +111,38 @@ PICTURES = {
         ),
         columns_by_class,
     ),
-    "vae": Picture(
-        ("nacre train vae --data mnist --latent-dim 2 --steps 12000 --out runs/vae",), "runs/vae/latent_map.png"
-    ),
     "iwae": Picture(
         (
-            "nacre train iwae --data mnist --steps 8000 --out runs/iwae",
+            "nacre train iwae --data mnist --latent-dim 100 --upper-dims 50 --estimator dreg --batch-size 256 --steps 10000 "
+            "--validation 0.01 --out runs/iwae",
             "nacre sample runs/iwae --out iwae.png",
         ),
         "iwae.png",
     ),
     "lvae": Picture(
         (
-            "nacre train lvae --data mnist --steps 1500 --lr-schedule cosine --out runs/lvae",
+            "nacre train lvae --data mnist --steps 1200 --lr-schedule cosine --out runs/lvae",
             "nacre sample runs/lvae --out lvae.png",
         ),
         "lvae.png",
     ),
     "m2": Picture(
-        ("nacre train m2 --data mnist --labelled 100 --alpha 50 --steps 2000 --out runs/m2",),
+        (
+            "nacre train m2 --data mnist --image-size 14 --labelled 100 --alpha 2000 --hidden 256,128 --steps 10000 "
+            "--lr-schedule cosine --precision bf16 --validation 0 --out runs/m2",
+        ),
         styles,
     ),
     "vaegan": Picture(
         (
-            "nacre train vaegan --data fashion-mnist --width 16 --steps 3000 --out runs/vaegan",
+            "nacre train vaegan --data fashion-mnist --network mlp --steps 2000 --out runs/vaegan",
             "nacre reconstruct runs/vaegan --out vaegan.png",
         ),
         "vaegan.png",
     ),
-    "gan": Picture(
-        ("nacre train gan --data fashion-mnist --conditional --steps 2000 --out runs/gan",), "runs/gan/samples.png"
-    ),
     "wgan": Picture(
         (
-            "nacre train wgan --data mnist --width 16 --steps 8000 --out runs/wgan",
+            "nacre train wgan --data mnist --width 16 --lr 2e-4 --steps 5000 --out runs/wgan",
             "nacre sample runs/wgan --out wgan.png",
         ),
         "wgan.png",
@@ -160,7 +158,9 @@ PICTURES = {
     "r3gan": Picture(
         (
             "nacre data toy:grid25 --sheet real.png",
-            "nacre train r3gan --data toy:grid25 --steps 5000 --out runs/r3gan",
+            "nacre train r3gan --data toy:grid25 --fourier 20 --gamma 0.3 --latent-dim 2 --hidden 256,256,256,256 "
+            "--discriminator-hidden 128,128 --batch-size 256 --lr 1e-3 --lr-schedule cosine --ema 0.998 --steps 16000 "
+            "--validation 0 --out runs/r3gan",
             "nacre sample runs/r3gan -n 20000 --out generated.png",
         ),
         beside("real.png", "generated.png"),
