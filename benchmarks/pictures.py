@@ -148,12 +148,8 @@ PICTURES = {
         "wgan.png",
     ),
     "wgan_gp": Picture(
-        (
-            "nacre data toy:swissroll --sheet real.png",
-            "nacre train wgan_gp --data toy:swissroll --steps 5000 --out runs/wgan_gp",
-            "nacre sample runs/wgan_gp -n 20000 --out generated.png",
-        ),
-        beside("real.png", "generated.png"),
+        ("nacre train wgan_gp --data mnist --network resnet --width 32 --lr 2e-4 --steps 5000 --out runs/wgan_gp",),
+        "runs/wgan_gp/samples.png",
     ),
     "r3gan": Picture(
         (
