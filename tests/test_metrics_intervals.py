@@ -76,9 +76,9 @@ def test_items_are_checked():
     with pytest.raises(ShapeError, match="expected 4 or more items, got 2"):
         points.items(torch.zeros(2, 3), least=4)
     with pytest.raises(ShapeError, match="real items hold 3 numbers each and fake ones 2"):
-        points.two_sets(torch.zeros(2, 3), torch.zeros(2, 2))
+        points.alike(real=torch.zeros(2, 3), fake=torch.zeros(2, 2))
     with pytest.raises(ShapeError, match=r"grey levels 0\.\.255 beside other numbers"):
-        points.two_sets(torch.zeros(2, 3, dtype=torch.uint8), torch.zeros(2, 3))
+        points.alike(real=torch.zeros(2, 3, dtype=torch.uint8), fake=torch.zeros(2, 3))
 
 
 @pytest.mark.parametrize("offset", [0.0, 1e6])

@@ -81,11 +81,19 @@ def test_nothing_depends_on_the_order_of_rows():
     assert torch.equal(other.closest, torch.tensor([129, 149]) - found.closest)
 
 
+def test_grey_levels_are_taken_as_they_are():
+    train, held_out, samples = ((40 * normal(60, 1, 2, 2, seed=s) + 128).clamp(0, 255).byte() for s in range(3))
+    found = memorization(samples, held_out, train)
+    assert found.c_t == pytest.approx(memorization(samples.float(), held_out.float(), train.float()).c_t, abs=1e-12)
+    with pytest.raises(ShapeError, match=r"training items are torch\.uint8 and sampled ones torch\.float32"):
+        memorization(samples / 255, held_out, train)
+
+
 def test_few_items_and_mistakes():
     few = memorization(normal(9, 2), normal(9, 2, seed=1), normal(9, 2, seed=2))
     assert math.isnan(few.c_t)
     assert "no cell has 10 samples and 10 held-out items (9 and 9 in all)" in few.caution
-    with pytest.raises(ShapeError, match="training items hold 3 numbers each and held-out ones 2"):
+    with pytest.raises(ShapeError, match="training items hold 3 numbers each and unseen ones 2"):
         memorization(normal(9, 3), normal(9, 2), normal(9, 3))
     with pytest.raises(ConfigError, match="cells must be 1 or more, got 0"):
         memorization(normal(9, 3), normal(9, 3), normal(9, 3), cells=0)

@@ -107,7 +107,7 @@ def frechet_distance(
     Raises:
         ShapeError: a set has fewer than two items, the items differ in size, or a value is no finite number.
     """
-    real, fake = points.two_sets(real, fake, least=2)
+    real, fake = points.alike(real=real, fake=fake, least=2)
     groups = min(groups, len(real) // 2, len(fake) // 2)
     if groups < 2:
         return frechet_of_moments(Moments.of(real), Moments.of(fake))
@@ -201,7 +201,7 @@ def kernel_distance(real: Tensor | np.ndarray, fake: Tensor | np.ndarray, *, gro
     Raises:
         ShapeError: a set has fewer than four items, the items differ in size, or a value is no finite number.
     """
-    real, fake = points.two_sets(real, fake, least=4)
+    real, fake = points.alike(real=real, fake=fake, least=4)
     groups = max(1, min(groups, len(real) // 2, len(fake) // 2))
     group, other = points.groups(real, groups, seed), points.groups(fake, groups, seed)
     sums = [
@@ -237,7 +237,7 @@ def kernel_distance_by_subsets(
         ShapeError: a set has fewer than four items, the items differ in size, or a value is no finite number.
         ConfigError: fewer than two subsets, or of fewer than two items.
     """
-    real, fake = points.two_sets(real, fake, least=4)
+    real, fake = points.alike(real=real, fake=fake, least=4)
     if subsets < 2 or size < 2:
         raise ConfigError(f"expected two or more subsets of two or more items, got {subsets} of {size}.")
     size = min(size, len(real), len(fake))

@@ -76,9 +76,7 @@ def jackknife(value: float, left_out: Tensor, n: int, least: float = -math.inf, 
     return cut(around(value, math.sqrt((groups - 1) / groups * float(spread)), groups - 1, n), least, most)
 
 
-def bootstrap(
-    statistic: Callable[..., float], *samples: Tensor, draws: int = 1_000, seed: int = 0, paired: bool = False
-) -> Estimate:
+def bootstrap(statistic: Callable[..., float], *samples: Tensor, draws: int = 1_000, seed: int = 0) -> Estimate:
     """A statistic of one or several samples, with the percentile interval of the bootstrap (Efron 1979).
 
     Args:
@@ -86,17 +84,13 @@ def bootstrap(
         samples: (N, …) each, resampled independently of each other.
         draws: of the bootstrap.
         seed: of the draws. The interval does not depend on the order of the rows of a sample.
-        paired: resample the rows of all samples together; they are then taken in the order in which they are.
     """
-    orders = [torch.arange(len(each)) if paired else shuffled(items(each), seed) for each in samples]
-    samples = tuple(each[order] for each, order in zip(samples, orders, strict=True))
+    samples = tuple(each[shuffled(items(each), seed)] for each in samples)
     generator = torch.Generator().manual_seed(seed)
     values = torch.empty(draws, dtype=torch.float64)
     for draw in range(draws):
-        rows = [torch.randint(len(each), (len(each),), generator=generator) for each in samples]
-        if paired:
-            rows = rows[:1] * len(samples)
-        values[draw] = statistic(*(each[some] for each, some in zip(samples, rows, strict=True)))
+        resampled = [each[torch.randint(len(each), (len(each),), generator=generator)] for each in samples]
+        values[draw] = statistic(*resampled)
     low, high = values.quantile(torch.tensor([0.5 - LEVEL / 2, 0.5 + LEVEL / 2], dtype=torch.float64)).tolist()
     return Estimate(statistic(*samples), float(values.std()), low, high, sum(map(len, samples)))
 

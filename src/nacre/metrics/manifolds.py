@@ -63,7 +63,7 @@ def manifolds(
         ConfigError: k is not from 1 to one under the number of items of either set.
         ShapeError: the sets do not hold items of the same size, or not numbers.
     """
-    real, fake = points.two_sets(real, fake)
+    real, fake = points.alike(real=real, fake=fake)
     if not 1 <= k < min(len(real), len(fake)):
         raise ConfigError(
             f"the k-th neighbour must have a k from 1 to one under the number of items, got k = {k} "

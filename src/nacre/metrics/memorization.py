@@ -79,8 +79,7 @@ def memorization(
         ShapeError: a set is empty, the items differ in size, or a value is no finite number.
         ConfigError: fewer than one cell.
     """
-    train, samples = points.two_sets(train, samples, names=("training", "sampled"))
-    _, held_out = points.two_sets(train, held_out, names=("training", "held-out"))
+    train, samples, held_out = points.alike(training=train, sampled=samples, unseen=held_out)
     count = cells if cells is not None else max(1, min(20, len(samples) // 50, len(held_out) // 50))
     if count < 1:
         raise ConfigError(f"cells must be 1 or more, got {count}.")

@@ -62,8 +62,7 @@ def parzen(
     """
     if not sigmas or min(sigmas) <= 0:
         raise ConfigError(f"expected one or more standard deviations over zero, got {tuple(sigmas)}.")
-    samples, validation = points.two_sets(samples, validation, names=("sampled", "validation"))
-    _, test = points.two_sets(samples, test, names=("sampled", "test"))
+    samples, validation, test = points.alike(sampled=samples, validation=validation, test=test)
     sigma = sigmas[int(log_densities(validation, samples, sigmas).mean(1).argmax())]
     values = log_densities(test, samples, [sigma])[0]
     at_end = sigma in (min(sigmas), max(sigmas)) and len(sigmas) > 1

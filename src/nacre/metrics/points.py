@@ -50,26 +50,28 @@ def items(values: Tensor | np.ndarray, least: int = 1) -> Tensor:
     return points
 
 
-def two_sets(
-    one: Tensor | np.ndarray, other: Tensor | np.ndarray, least: int = 1, names: tuple[str, str] = ("real", "fake")
-) -> tuple[Tensor, Tensor]:
-    """Two sets of items of the same size as points.
+def alike(*, least: int = 1, **sets: Tensor | np.ndarray) -> tuple[Tensor, ...]:
+    """Sets of items of one size, each with its name, as points.
 
     Raises:
-        ShapeError: as `items`, or the items of one set have another size than those of the other, or only one set is uint8.
+        ShapeError: as `items`, or the items of one set have another size than those of another, or only some are uint8.
     """
-    types = [torch.as_tensor(each).dtype for each in (one, other)]
-    if types[0] != types[1] and torch.uint8 in types:
-        raise ShapeError(
-            f"{names[0]} items are {types[0]} and {names[1]} ones {types[1]}: grey levels 0..255 beside other numbers; "
-            "bring both to one type and range."
-        )
-    a, b = items(one, least), items(other, least)
-    if a.shape[1] != b.shape[1]:
-        raise ShapeError(
-            f"{names[0]} items hold {a.shape[1]} numbers each and {names[1]} ones {b.shape[1]}; they must be alike."
-        )
-    return a, b
+    (name, first), *others = sets.items()
+    type_ = torch.as_tensor(first).dtype
+    for other, values in others:
+        came = torch.as_tensor(values).dtype
+        if came != type_ and torch.uint8 in (came, type_):
+            raise ShapeError(
+                f"{name} items are {type_} and {other} ones {came}: grey levels 0..255 beside other numbers; "
+                "bring both to one type and range."
+            )
+    points = tuple(items(values, least) for values in sets.values())
+    for other, each in zip(list(sets)[1:], points[1:], strict=True):
+        if each.shape[1] != points[0].shape[1]:
+            raise ShapeError(
+                f"{name} items hold {points[0].shape[1]} numbers each and {other} ones {each.shape[1]}; they must be alike."
+            )
+    return points
 
 
 def shuffled(points: Tensor, seed: int) -> Tensor:
@@ -152,7 +154,7 @@ def neighbors(a: Tensor, b: Tensor | None = None, count: int = 1) -> tuple[Tenso
     return torch.cat(found), torch.cat(squares)
 
 
-def k_means(points: Tensor, count: int, *, steps: int = 100, seed: int = 0) -> tuple[Tensor, Tensor]:
+def k_means(points: Tensor, count: int, *, steps: int = 25, seed: int = 0) -> tuple[Tensor, Tensor]:
     """Lloyd's algorithm (1982) from `count` random points: centres (count, D), and the centre of each point (N,).
 
     It stops after `steps`, or when no point changes its centre. A centre that loses all points stays where it is.

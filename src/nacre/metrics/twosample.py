@@ -70,7 +70,7 @@ def nearest_neighbor_test(real: Tensor | np.ndarray, fake: Tensor | np.ndarray) 
     Raises:
         ShapeError: a set has fewer than two items, the items differ in size, or a value is no finite number.
     """
-    real, fake = points.two_sets(real, fake, least=2)
+    real, fake = points.alike(real=real, fake=fake, least=2)
     n, m = len(real), len(fake)
     graph = _nearest(torch.cat([real, fake]), n)
     own = [float(graph.sizes[label] @ graph.seen(label)) for label in (0, 1)]
@@ -214,7 +214,7 @@ def classifier_test(
     """
     if splits < 1:
         raise ConfigError(f"splits must be 1 or more, got {splits}.")
-    flat = points.two_sets(real, fake, least=4)
+    flat = points.alike(real=real, fake=fake, least=4)
     sets, orders = [torch.as_tensor(each) for each in (real, fake)], [points.shuffled(each, seed) for each in flat]
     half = min(len(real), len(fake)) // 2
     labels = torch.tensor([1.0, 0.0], dtype=torch.float64).repeat_interleave(half)
