@@ -23,7 +23,6 @@ from likelihood import seconds_of
 from nacre.engine import checkpoint, pictures
 
 COMMON: dict[str, Any] = {
-    "batch_size": 16,
     "lr": 6e-4,
     "lr_schedule": "linear",
     "precision": "bf16",
@@ -31,9 +30,23 @@ COMMON: dict[str, Any] = {
     "sample_every": 500,
     "checkpoint_every": 500,
 }
-FIRST: dict[str, Any] = {"gamma": 0.5, "balance_rate": 0.02, "width": 16, "image_size": 64, "steps": 3_000}
-BRANCH: dict[str, Any] = {"balance_rate": 0.05, "width": 16, "image_size": 64, "steps": 1_000}
-LARGE: dict[str, Any] = {"gamma": 0.5, "balance_rate": 0.05, "width": 8, "image_size": 128, "steps": 1_200}
+FIRST: dict[str, Any] = {
+    "gamma": 0.5,
+    "balance_rate": 0.02,
+    "width": 16,
+    "image_size": 64,
+    "steps": 3_000,
+    "batch_size": 16,
+}
+BRANCH: dict[str, Any] = {"balance_rate": 0.05, "width": 16, "image_size": 64, "steps": 1_000, "batch_size": 16}
+LARGE: dict[str, Any] = {
+    "gamma": 0.5,
+    "balance_rate": 0.05,
+    "width": 8,
+    "image_size": 128,
+    "steps": 1_500,
+    "batch_size": 8,
+}
 RUNS: dict[str, dict[str, Any]] = {
     "0.5": {**BRANCH, "gamma": 0.5},
     "0.3": {**BRANCH, "gamma": 0.3},
@@ -104,7 +117,8 @@ def main() -> None:
         values.update({f"{name}/{key}": value for key, value in found.items()})
 
     for name, path in runs.items():
-        samples, seen = nacre.load(path[-1]).sample(faces.JUDGED), COMMON["batch_size"] * sum(run.done for run in path)
+        samples = nacre.load(path[-1]).sample(faces.JUDGED)
+        seen = RUNS[name]["batch_size"] * sum(run.done for run in path)
         minutes = sum(seconds_of(run.path) for run in path) / 60
         found = balance(path[0].history, path[-1].history, RUNS[name]["gamma"])
         note(name, found | judge(samples) | {"images_seen": seen, "train_minutes": minutes})
