@@ -121,7 +121,7 @@ PICTURES = {
     ),
     "lvae": Picture(
         (
-            "nacre train lvae --data mnist --steps 1200 --lr-schedule cosine --out runs/lvae",
+            "nacre train lvae --data mnist --image-size 16 --steps 1500 --kl-warmup 500 --lr-schedule cosine --out runs/lvae",
             "nacre sample runs/lvae --out lvae.png",
         ),
         "lvae.png",
@@ -135,14 +135,14 @@ PICTURES = {
     ),
     "vaegan": Picture(
         (
-            "nacre train vaegan --data fashion-mnist --network mlp --steps 2000 --out runs/vaegan",
+            "nacre train vaegan --data mnist --image-size 16 --width 16 --steps 2000 --out runs/vaegan",
             "nacre reconstruct runs/vaegan --out vaegan.png",
         ),
         "vaegan.png",
     ),
     "wgan": Picture(
         (
-            "nacre train wgan --data mnist --width 16 --lr 2e-4 --steps 5000 --out runs/wgan",
+            "nacre train wgan --data mnist --image-size 16 --width 16 --lr 2e-4 --steps 6000 --out runs/wgan",
             "nacre sample runs/wgan --out wgan.png",
         ),
         "wgan.png",
