@@ -12,9 +12,11 @@ from PIL import Image
 
 import nacre
 from nacre.cli import COMMANDS, main
+from nacre.cli.lab import OWN as LAB
 from nacre.cli.train import PLACES
 from nacre.data import DataSettings
 from nacre.engine.settings import Training
+from nacre.lab.subjects import SUBJECTS
 from nacre.models import CATALOGUE
 from nacre.spec import fields, find_class
 
@@ -69,10 +71,12 @@ def test_the_surface_is_frozen():
         "classify",
         "models",
         "data",
+        "lab",
         "check-model",
     ]
     found = {"places": PLACES, "data": fields(DataSettings), "training": fields(Training)}
     found |= {name: fields(find_class(name)) for name in CATALOGUE}
+    found |= {"lab": LAB} | {f"lab {name}": fields(subject) for name, subject in SUBJECTS.items()}
     names = {section: [field.name for field in listed] for section, listed in found.items()}
     assert names == json.loads(SURFACE.read_text())
     assert nacre.__all__ == [
@@ -96,7 +100,7 @@ def test_the_surface_is_frozen():
 
 
 def test_every_flag_has_a_meaning():
-    for target in (DataSettings, Training, *map(find_class, CATALOGUE)):
+    for target in (DataSettings, Training, *map(find_class, CATALOGUE), *SUBJECTS.values()):
         assert not [field.name for field in fields(target) if not field.help]
 
 

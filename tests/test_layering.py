@@ -13,7 +13,7 @@ FLOORS = (
     {"models", "editing", "metrics", "latent", "theory"},
     {"engine", "spec"},
     {"run", "pretrained"},
-    {"contract", "estimator"},
+    {"contract", "estimator", "lab"},
     {"cli"},
     {"__main__"},
 )

@@ -17,6 +17,7 @@ COMMANDS = {
     "classify": "tell the classes of images, by a model that learned from labels",
     "models": "list the models and what they can do",
     "data": "look at a data source before training on it",
+    "lab": "watch theory at work: the game, a true posterior, the Dirac-GAN",
     "check-model": "check a model of your own against the contract",
 }
 
