@@ -34,6 +34,9 @@ SHIFT = 14
 LEAST = 500
 """Labelled training images under which a network learns too little of what they show."""
 
+TESTED = 10_000
+"""Test images that the accuracy is of, at most."""
+
 CHOICES = "auto, random, labels, pinned:NAME, inception:FILE, inception-PROTOCOL:FILE, dinov2:FOLDER or clip:FOLDER"
 
 
@@ -181,6 +184,7 @@ def card_of(network: Classifier, dataset: DataSet, kind: str, seed: int) -> Card
     assert dataset.labels is not None
     rows = labelled(dataset, "test")
     rows = rows if len(rows) else labelled(dataset, "validation")
+    rows = rows[:: max(1, -(-len(rows) // TESTED))]
     accuracy = None
     if len(rows):
         told = read(network, dataset.items[rows], say=network.logits).argmax(1).numpy()
