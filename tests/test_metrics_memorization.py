@@ -28,7 +28,7 @@ def test_mann_whitney_is_that_of_scipy(rounded):
 def test_perfect_samples_get_uniform_p_values_and_a_ratio_of_one():
     found = [
         memorization(normal(120, 3, seed=s), normal(110, 3, seed=s + 300), normal(100, 3, seed=s + 600), cells=4)
-        for s in range(60)
+        for s in range(40)
     ]
     p_values = [each.p_value for each in found]
     assert stats.kstest(p_values, "uniform").pvalue > 0.01

@@ -6,8 +6,11 @@ import numpy as np
 import pytest
 import torch
 from scipy import stats
+from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 from sklearn.neighbors import NearestNeighbors
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 from nacre.errors import ConfigError, ShapeError
 from nacre.metrics import judges, points
@@ -121,13 +124,17 @@ def test_optimal_scores_give_the_jensen_shannon_divergence():
     grid = torch.linspace(-12, 13, 50_001, dtype=torch.float64)
     p, q = (torch.exp(-((grid - mean) ** 2) / 2) / math.sqrt(2 * math.pi) for mean in (0, 1))
     jsd = float(torch.trapezoid(p * torch.log(2 * p / (p + q)) + q * torch.log(2 * q / (p + q)), grid)) / 2
-    covered, area = 0, stats.norm.cdf(1 / math.sqrt(2))
+    covered, area, seen = 0, stats.norm.cdf(1 / math.sqrt(2)), []
     for seed in range(40):
         real, fake = normal(1_000, seed=seed), normal(1_000, seed=seed + 90) + 1
         found = summary([(0.5 - real, 0.5 - fake)])
         covered += int(found.jsd_bound.low < jsd < found.jsd_bound.high) + int(found.auc.low < area < found.auc.high)
         assert summary([(2 - 4 * real, 2 - 4 * fake)]).jsd_bound.value < found.jsd_bound.value
+        seen.append([found.jsd_bound.value, found.jsd_bound.se, found.auc.value, found.auc.se])
     assert 71 <= covered <= 80
+    bound, bound_error, auc, auc_error = np.array(seen).T
+    assert bound_error.mean() == pytest.approx(bound.std(), rel=0.35)
+    assert auc_error.mean() == pytest.approx(auc.std(), rel=0.35)
 
 
 def midpoint(train, labels, test, seed):
@@ -182,6 +189,13 @@ def test_logistic_judge_finds_the_plane_between_two_gaussians():
     found = classifier_test(normal(1_000, 5), normal(1_000, 5, seed=1) + 1 / math.sqrt(5), judges.logistic, splits=2)
     assert found.accuracy.value == pytest.approx(stats.norm.cdf(0.5), abs=0.04)
     assert classifier_test(normal(400, 5), normal(400, 5, seed=1), judges.logistic).p_value > 0.01
+    train, labels, test = (
+        normal(400, 3) * torch.tensor([1, 1e3, 1e-3]).double(),
+        normal(400, seed=1) > 0,
+        normal(9, 3, seed=2),
+    )
+    theirs = make_pipeline(StandardScaler(), LogisticRegression()).fit(train, labels).decision_function(test)
+    torch.testing.assert_close(judges.logistic(train, labels, test, 0), torch.from_numpy(theirs), rtol=0.01, atol=0.01)
     constant = classifier_test(torch.zeros(100, 3), torch.zeros(100, 3), judges.logistic, splits=1)
     assert constant.accuracy.value == 0.5
 
@@ -215,6 +229,7 @@ def test_convolutional_judge_is_a_function_of_its_seed_and_of_the_levels():
     state = torch.get_rng_state()
     first = judges.convolutional(train, labels, train, 3)
     assert torch.equal(first, judges.convolutional((train * 255).byte(), labels, train, 3))
+    assert torch.equal(first, judges.convolutional((train + 0.001).clamp(max=1), labels, train, 3))
     assert not torch.equal(first, judges.convolutional(train, labels, train, 4))
     assert torch.equal(state, torch.get_rng_state())
 
