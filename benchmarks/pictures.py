@@ -121,7 +121,7 @@ PICTURES = {
     ),
     "lvae": Picture(
         (
-            "nacre train lvae --data mnist --image-size 16 --steps 1500 --kl-warmup 500 --lr-schedule cosine --out runs/lvae",
+            "nacre train lvae --data mnist --image-size 16 --steps 800 --kl-warmup 300 --out runs/lvae",
             "nacre sample runs/lvae --out lvae.png",
         ),
         "lvae.png",
