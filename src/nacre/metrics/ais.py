@@ -138,7 +138,7 @@ def bernoulli_decoder(logits: Callable[[Tensor], Tensor], latent_dim: int) -> De
 
 
 def schedule(distributions: int) -> Tensor:
-    """β from 0 to 1, slow at both ends, where the laws change most: (distributions + 1,). Wu et al. 2017, appendix B."""
+    """β from 0 to 1, slow at both ends, where the laws change most: (distributions + 1,). The code of Wu et al. 2017."""
     place = torch.sigmoid(torch.linspace(-STEEPNESS, STEEPNESS, distributions + 1, dtype=torch.float64))
     return (place - place[0]) / (place[-1] - place[0])
 

@@ -102,5 +102,5 @@ def stacked_classes(classify: Callable[[Tensor], Tensor], images: Tensor) -> Ten
         raise ShapeError(f"expected images (N, 3, H, W), got {tuple(images.shape)}.")
     planes = images.reshape(-1, 1, *images.shape[2:])
     with torch.no_grad():
-        digits = torch.cat([classify(part).argmax(1).cpu() for part in planes.split(CHUNK)])
+        digits = torch.cat([classify(part).argmax(1).cpu() for part in torch.split(planes, CHUNK)])
     return digits.view(-1, 3) @ torch.tensor([100, 10, 1])
