@@ -135,7 +135,7 @@ PICTURES = {
     ),
     "vaegan": Picture(
         (
-            "nacre train vaegan --data mnist --image-size 16 --width 16 --steps 2000 --out runs/vaegan",
+            "nacre train vaegan --steps 3000 --out runs/vaegan",
             "nacre reconstruct runs/vaegan --out vaegan.png",
         ),
         "vaegan.png",
