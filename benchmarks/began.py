@@ -56,6 +56,10 @@ RUNS: dict[str, dict[str, Any]] = {
 LATE = 500
 """The balance is read off so many last steps."""
 
+BY_GAMMA = ("0.3", "0.5", "0.7")
+COMPARED = Path("docs/began-gamma.png")
+"""Two lines of faces for each γ, of the same latents."""
+
 PICTURES = {"0.5": Path("docs/began-faces.png"), "0.5-128": Path("docs/began-faces-128.png")}
 
 
@@ -109,6 +113,9 @@ def main() -> None:
     runs = {name: trained(name, asked.data, asked.out) for name in asked.only}
     if asked.train_only:
         return
+    if set(BY_GAMMA) <= set(runs):
+        each = [nacre.load(runs[name][-1]).sample(16) for name in BY_GAMMA]
+        pictures.save(COMPARED, pictures.page(torch.cat(each), columns=8))
     judge = faces.Judge(faces.training_faces(asked.data))
     values: dict[str, float] = {"frechet_floor": judge.floor}
 
