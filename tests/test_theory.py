@@ -140,13 +140,13 @@ def test_densities_are_what_they_say():
 
 
 def test_a_trained_discriminator_finds_the_exact_one():
-    training = Training(steps=2000, batch_size=1024, lr_schedule="cosine")
+    training = Training(steps=1200, batch_size=512, lr_schedule="cosine")
     with torch.random.fork_rng():
         torch.manual_seed(0)
         game = FixedForger((1,), forger=Q, hidden=(16, 16))
     update = Update(game, game.objectives()[0], training)
-    for step in range(2000):
-        update(step, seeds.noise(seeds.normal(1), 0, "data", rows=range(1024), at=step))
+    for step in range(1200):
+        update(step, seeds.noise(seeds.normal(1), 0, "data", rows=range(512), at=step))
     verdict = against_exact(logit_of(game.realness), P, Q)
     assert verdict.region == pytest.approx(central_region(P, Q))
     assert verdict.region == pytest.approx((-1.681, 2.681), abs=0.001)

@@ -55,7 +55,7 @@ def _page(
     length: int,
     facts: Facts,
 ) -> Image.Image:
-    page = Page(760, 560, f"pearls: step {facts['step']:,} of {length:,}")
+    page = Page(760, 568, f"pearls: step {facts['step']:,} of {length:,}")
     page.text(744, 12, f"V(D, G) {facts['value']:.3f}, at equilibrium -1.386", size=13, anchor="ra")
     for left, title, shown in ((16, "real", real), (262, "forged", fake)):
         page.text(left, 56, title, anchor="ld")
@@ -72,7 +72,7 @@ def _page(
         panel.legend([("real", BLUE), ("forged", ORANGE)])
     page.text(
         744,
-        542,
+        548,
         "dashed: the mean of real pearls, thin lines: one standard deviation",
         size=11,
         color=GREY,

@@ -42,7 +42,7 @@ class Chains:
 
 
 def hmc(
-    log_likelihood: LogLikelihood, latents: int, *, chains: int = 64, draws: int = 200, warmup: int = 200, seed: int = 0
+    log_likelihood: LogLikelihood, latents: int, *, chains: int = 64, draws: int = 150, warmup: int = 150, seed: int = 0
 ) -> Chains:
     """Draw from p(z|x) ∝ p(x|z) N(z; 0, I).
 
