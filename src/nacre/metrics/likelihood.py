@@ -26,8 +26,8 @@ on its item and its draw alone, never on what else is asked for."""
 ITEMS, ROWS = 64, 8192
 """Items, and items times draws, whose weights are asked for at a time."""
 
-SMALL_ESS = 10
-"""Effective samples under which log L_k is off by more than 1/20 nat to first order."""
+SMALL_ESS, MANY = 10, 0.05
+"""Effective samples under which an item's L_k is off by more than 1/20 nat to first order; the share of such to warn of."""
 
 ACTIVE = 0.01
 """Variance over items of a posterior mean above which a latent is active (Burda et al. 2016, section 5)."""
@@ -245,7 +245,7 @@ def _running_sums(log_weights: LogWeights, rows: range, k: int) -> tuple[Tensor,
 
 def _loose(ess: Tensor, k: int) -> str:
     few = float((ess < SMALL_ESS).double().mean())
-    if k == 1 or not few:
+    if k == 1 or few <= MANY:
         return ""
     return (
         f"at {few:.0%} of the items the {k:,} samples are worth fewer than {SMALL_ESS} (median of all items "
