@@ -566,3 +566,33 @@ def test_tiny_models_of_transformers_are_read(kind, tmp_path):
     assert features.shape == (3, 16 if kind == "dinov2" else 8)
     assert (extractor(items, batch_size=1) - features).abs().max() < 1e-5
     assert extractor.name == transformer(kind, tmp_path).name
+
+
+# The pinned classifiers
+
+
+@pytest.mark.parametrize(("name", "least"), [("mnist", 0.985), ("fashion-mnist", 0.89)])
+def test_pinned_weights_come_with_nacre(name, least):
+    extractor = classifiers.pinned(name)
+    assert extractor.card.kind == "pinned"
+    assert extractor.card.accuracy > least
+    assert extractor.card.tested == 10_000
+    assert extractor.name.startswith(f"pinned-v1/{name}-")
+    card = Path(classifiers.__file__).parent / "pinned" / "README.md"
+    assert f"`{extractor.name}`" in card.read_text(encoding="utf-8")
+    assert extractor(pictures(4, 3, 28, 28)).shape == (4, 128)
+
+
+def test_the_pinned_classifier_of_mnist_reads_other_peoples_digits(digits):
+    """Those of scikit-learn, of 8×8 pixels and another scanner, far more often than by chance (0.1)."""
+    path = Path(classifiers.__file__).parent / "pinned" / "mnist.safetensors"
+    network, _ = classifiers.load(path)
+    inner = F.interpolate(torch.from_numpy(digits.items[:300]) / 255, size=20, mode="bilinear")
+    told = network.eval().logits(F.pad(inner, (4,) * 4)).argmax(1)
+    assert (told.numpy() == digits.labels[:300]).mean() > 0.4
+
+
+def test_an_unknown_pinned_classifier_is_refused_with_the_names(digits):
+    with pytest.raises(ConfigError, match="fashion-mnist, mnist"):
+        extractors.extractor(digits, "pinned:cifar10")
+    assert extractors.extractor(digits, "pinned:mnist").card.data == "mnist"
