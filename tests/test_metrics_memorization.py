@@ -110,4 +110,4 @@ def test_near_duplicates_are_found():
     assert near_duplicates(train, most=1).pairs.tolist() == [[10, 20]]
     assert near_duplicates(normal(300, 6)).near == 0
     blank = near_duplicates(torch.zeros(4, 2))
-    assert (blank.exact, blank.threshold) == (4, 0)
+    assert (blank.exact, blank.near, blank.threshold) == (4, 4, 0)
