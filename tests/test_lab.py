@@ -13,7 +13,7 @@ from nacre import seeds
 from nacre.cli import main
 from nacre.data.toys import MIXTURES
 from nacre.lab import ring
-from nacre.lab.page import BLUE, ORANGE, Page, Panel, two_sided
+from nacre.lab.page import BLUE, GREEN, ORANGE, Page, Panel, two_sided
 from nacre.lab.play import moments
 from nacre.lab.ring import COUNTED, Plane
 from nacre.lab.subjects import SUBJECTS
@@ -99,7 +99,10 @@ def test_the_game_on_the_ring_as_a_gif(capsys):
         assert (image.n_frames, image.size) == (3, (720, 600))
         image.seek(2)
         assert image.info["duration"] == 3000
-        assert len(np.unique(np.asarray(image.convert("RGB")).reshape(-1, 3), axis=0)) > 20
+        colours = np.unique(np.asarray(image.convert("RGB")).reshape(-1, 3), axis=0).astype(int)
+    assert len(colours) > 20
+    for ink in (BLUE, ORANGE, GREEN):  # a palette must not merge what tells lines apart
+        assert np.abs(colours - ink).max(1).min() < 12
 
 
 class Players:

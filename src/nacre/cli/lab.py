@@ -10,13 +10,14 @@ from nacre import files
 from nacre.cli import flags, using
 from nacre.data.progress import bar
 from nacre.errors import ConfigError, RunError
+from nacre.lab.page import INKS
 from nacre.lab.subjects import SUBJECTS
 from nacre.spec import Field, fields, summary
 
 LAST = 3000
 """Milliseconds for which a GIF stays at its last frame."""
 
-COLORS = 128
+COLORS, STRIP = 128, 120
 
 OWN = [
     Field("out", str | None, None, "a .gif, or a folder for PNGs; by default lab-SUBJECT.gif"),
@@ -62,15 +63,24 @@ def write(out: Path, pages: Sequence[Image.Image], pace: int) -> None:
                 page.save(aside, format="PNG")
         return
     out.parent.mkdir(parents=True, exist_ok=True)
-    # One palette for all, of the last frame's colours and the first one's: they do not flicker.
-    both = Image.new("RGB", (pages[0].width, 2 * pages[0].height))
-    both.paste(pages[0], (0, 0))
-    both.paste(pages[-1], (0, pages[0].height))
-    palette = both.quantize(COLORS, dither=Image.Dither.NONE)
+    palette = _palette(pages[0], pages[-1])
     flat = [page.quantize(palette=palette, dither=Image.Dither.NONE) for page in pages]
     with files.whole_file(out) as aside:
         durations = [pace] * (len(flat) - 1) + [LAST]
         flat[0].save(aside, format="GIF", save_all=True, append_images=flat[1:], duration=durations, loop=0)
+
+
+def _palette(first: Image.Image, last: Image.Image) -> Image.Image:
+    """One palette for all frames, so that they do not flicker: of two of them, and of the inks that lines are drawn with."""
+    width, height = first.size
+    both = Image.new("RGB", (width, 2 * height + STRIP))
+    both.paste(first, (0, 0))
+    both.paste(last, (0, height))
+    for place, ink in enumerate(INKS):
+        # By their own share of thin lines, they would be merged with their neighbours.
+        ends = (width * place // len(INKS), 2 * height, width * (place + 1) // len(INKS), 2 * height + STRIP)
+        both.paste(ink, ends)
+    return both.quantize(COLORS, dither=Image.Dither.NONE)
 
 
 def _description(name: str | None) -> str:

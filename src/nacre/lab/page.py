@@ -19,6 +19,7 @@ INK: Color = (40, 40, 40)
 GREY: Color = (150, 150, 150)
 FAINT: Color = (225, 225, 225)
 WHITE: Color = (255, 255, 255)
+INKS = (BLUE, ORANGE, GREEN, PURPLE, INK, GREY)
 
 SCALE = 2
 """Pages are drawn so much larger and reduced in the end, which smooths lines."""
