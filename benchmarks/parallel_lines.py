@@ -329,7 +329,7 @@ def draw(values: Values, place: Path) -> None:
     """What each game says against θ, both axes logarithmic; each point a seed. Needs matplotlib."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(6.4, 4.4), layout="constrained")
+    figure = Figure(figsize=(8, 4.2), layout="constrained")
     axes = figure.add_subplot(xscale="log", yscale="log", xlabel="θ", ylabel="what the judge says")
     fine = np.geomspace(0.45, 2.2)
     axes.plot(fine, fine, "k--", label="Wasserstein distance: θ")
