@@ -142,7 +142,7 @@ PICTURES = {
     ),
     "wgan": Picture(
         (
-            "nacre train wgan --data mnist --image-size 16 --width 16 --lr 2e-4 --steps 6000 --out runs/wgan",
+            "nacre train wgan --data mnist --image-size 16 --width 16 --lr 2e-4 --steps 9000 --out runs/wgan",
             "nacre sample runs/wgan --out wgan.png",
         ),
         "wgan.png",
