@@ -181,7 +181,9 @@ class BEGAN(nn.Module):
 
     def error(self, x: Tensor, label: Tensor | None) -> Tensor:
         """L(x) = |x - D(x)|, a mean over an item's numbers: (N, *shape) ↦ (N,). Equation 1 with η = 1."""
-        return (x - self.discriminator(x, label)).abs().flatten(1).mean(1)
+        # The balance moves by differences of these, finer than bfloat16 has digits.
+        wide = torch.promote_types(x.dtype, torch.float32)
+        return (x - self.discriminator(x, label)).abs().flatten(1).mean(1, dtype=wide)
 
     def generated(self, label: Tensor | None, step: Step) -> Tensor:
         """Items for a step as the discriminator sees them, of the classes of the real ones."""
