@@ -232,7 +232,8 @@ class Job:
 def train(model: str, source: str, out: Path, **flags: Any) -> Path:
     """A run, complete: begun, gone on with, or only found."""
     flags = COMMON | flags
-    if not (out / "model").exists() or nacre.Run(out, 0, 0).history[-1]["step"] < flags["steps"]:
+    lines = nacre.Run(out, 0, 0).history if (out / "model").exists() else []
+    if not lines or lines[-1]["step"] < flags["steps"]:
         print(f"nacre train {model} --data {source} {flags}", flush=True)
         nacre.train(model, data=source, out=out, or_resume=True, **flags)
     return out
