@@ -174,7 +174,7 @@ def full(draws: dict[str, seeds.Draw]) -> dict[str, seeds.Draw]:
 
 def at_full_precision(model: nn.Module) -> nn.Module:
     """A VAE whose pixels are binarized by 23 bits of noise."""
-    model.likelihood_draws = full(model.likelihood_draws)  # type: ignore[arg-type, assignment]
+    model.likelihood.draws = full(model.likelihood.draws)  # type: ignore[union-attr, arg-type, assignment]
     return model
 
 
