@@ -134,7 +134,9 @@ class TwoPasses(WGANGP):
         with torch.no_grad():
             fake = self.sample(step.noise)
         gap = self.realness(real).mean() - self.realness(fake).mean()
-        penalty = losses.gradient_penalty(self.critic, self.scale(real), self.scale(fake), step.noise["mix"])
+        penalty = losses.gradient_penalty(
+            self.critic, self.critic.show(real), self.critic.show(fake), step.noise["mix"]
+        )
         return self.gp_weight * penalty - gap, {"gap": gap, "penalty": penalty}
 
 
