@@ -19,7 +19,7 @@ critic does not find it. Its curvature is zero wherever it is defined, so that t
 kinks lie; it ends linear on the strip, with the formula's gap. A critic with softplus in the place of ReLU does find it.
 
 WGAN. The weights' bound c bounds the slope by a constant that depends on c and on the network, and on how many units
-live: the gap is K θ, and K says nothing. Played against, the generator arrives at the real line nevertheless.
+live: the gap is K θ, and K says nothing. Played against, g_θ arrives at the real line nevertheless.
 
 GAN. By eq. 1 of Goodfellow et al. 2014 a discriminator's loss is at least 2 log 2 - 2 JSD: log 2 less half of it is a lower
 bound of the divergence.
