@@ -456,12 +456,36 @@ def test_each_row_of_the_vaegan_has_its_own_loss_and_parts():
         torch.testing.assert_close(row.loss(x, at(0, noise))[0], expected[name])
 
 
+def test_a_conditional_vaegan_tells_both_players_the_label_and_infers_it():
+    torch.manual_seed(0)
+    model = VAEGAN((1, 8, 8), latent_dim=3, hidden=(16, 8), classes=3).double()
+    assert (model.code_dim, set(model.prior)) == (6, {"z", "label"})
+    x, label = grey(6, (1, 8, 8)), torch.arange(6) % 3
+    for row in model.objectives():
+        step = at(0, noise_for(row.draws, 6))
+        first, second = (row.loss((x, y), step)[0].item() for y in (label, (label + 1) % 3))
+        assert math.isfinite(first)
+        assert first != second
+    each = torch.stack([model.realness(x, torch.full((6,), k)) for k in range(3)])
+    torch.testing.assert_close(model.realness(x), each.exp().mean(0).log())
+    # The code's label is the one under which the remade item is closest in the discriminator's features.
+    code = model.encode(x)
+    assert torch.equal(code[:, :3], model.posterior(x)[0])
+    errors = []
+    for k in range(3):
+        remade = model.decode(torch.cat([code[:, :3], torch.eye(3)[k].expand(6, 3)], 1))
+        errors.append((model.features(remade) - model.features(x)).square().sum(1))
+    assert torch.equal(code[:, 3:].argmax(1), torch.stack(errors).argmin(0))
+    torch.testing.assert_close(model.sample({"z": code[:, :3], "label": code[:, 3:].argmax(1)}), model.reconstruct(x))
+
+
 @pytest.mark.parametrize(
     ("name", "parameters"),
     [
         ("vae", {"classes": 3, "k_eval": 3, "likelihood": "discretized-logistic"}),
         ("vae", {"free_bits": 0.5, "kl_warmup": 5, "likelihood": "continuous-bernoulli"}),
         ("iwae", {"estimator": "dreg", "upper_dims": (10,)}),
+        ("vaegan", {"classes": 3, "width": 4}),
     ],
     ids=str,
 )

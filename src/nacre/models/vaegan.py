@@ -10,7 +10,7 @@ from torch.optim import RMSprop
 
 from nacre import losses, networks
 from nacre.errors import ConfigError, at_least
-from nacre.networks import Kind, Shape
+from nacre.networks import Kind, Shape, adversarial
 from nacre.protocols import Batch, Logs, Objective, Step
 from nacre.seeds import normal
 
@@ -20,6 +20,7 @@ class VAEGAN(nn.Module):
 
     Two things are not the paper's: the penalty `r1`, which keeps the discriminator's features from growing while they
     serve as a ruler, and a discriminator without batch norm, so that an item's features do not depend on its batch.
+    With `classes` the decoder and the discriminator are told the label, and the encoder is not, as in `vae`.
 
     Args:
         shape: shape of an item: (channels, height, width) in [0, 1], or (dimensions,) of any reals.
@@ -31,7 +32,11 @@ class VAEGAN(nn.Module):
         network: "mlp", "conv" (DCGAN), "resnet" (residual blocks), or by the shape: conv for images of 16 pixels and more.
         hidden: sizes of the MLP's hidden layers, from the data to the latent; the decoder mirrors them.
         width: channels of the first convolution; of a resnet, at all sizes up to 32 pixels.
+        classes: number of classes to condition on, 0 for none.
     """
+
+    logistic = True
+    """Realness is a logit."""
 
     def __init__(
         self,
@@ -44,19 +49,28 @@ class VAEGAN(nn.Module):
         network: Kind = "auto",
         hidden: tuple[int, ...] = (512, 256),
         width: int = 32,
+        classes: int = 0,
     ) -> None:
         super().__init__()
         at_least(1, latent_dim=latent_dim, hidden=hidden, width=width)
-        at_least(0, gamma=gamma, r1=r1)
+        at_least(0, gamma=gamma, r1=r1, classes=classes)
         if not feature_std > 0:
             raise ConfigError(f"feature_std must be positive, got {feature_std:g}.")
-        self.shape, self.latent_dim, self.feature_std, self.gamma, self.r1 = shape, latent_dim, feature_std, gamma, r1
+        self.shape, self.latent_dim, self.classes = shape, latent_dim, classes
+        self.feature_std, self.gamma, self.r1 = feature_std, gamma, r1
         kind, leaky = networks.kind_for(shape, network), partial(nn.LeakyReLU, 0.2)
         self.encoder = networks.encoder(shape, 2 * latent_dim, kind=kind, hidden=hidden, width=width)
-        self.decoder = networks.decoder(latent_dim, shape, kind=kind, hidden=hidden[::-1], width=width)
-        judge = networks.encoder(shape, 1, kind=kind, hidden=hidden, width=width, norm="none", activation=leaky)
+        self.decoder = networks.decoder(self.code_dim, shape, kind=kind, hidden=hidden[::-1], width=width)
+        judge = networks.encoder(
+            shape, max(1, classes), kind=kind, hidden=hidden, width=width, norm="none", activation=leaky
+        )
         self.discriminator = nn.Sequential(*_halves(judge))
-        self.prior = {"z": normal(latent_dim)}
+        self.prior = adversarial.prior(latent_dim, classes)
+
+    @property
+    def code_dim(self) -> int:
+        """Size of a code: the latent, and beside it the label's one-hot vector if the model is conditional."""
+        return self.latent_dim + self.classes
 
     @classmethod
     def recommended(cls, shape: Shape) -> dict[str, Any]:
@@ -66,7 +80,8 @@ class VAEGAN(nn.Module):
     def objectives(self) -> list[Objective]:
         # The paper's optimizer and rate (section 4). Each player draws its own posterior and prior samples.
         descend = partial(RMSprop, lr=3e-4)
-        posterior, both = {"eps": normal(self.latent_dim)}, {"eps": normal(self.latent_dim), **self.prior}
+        posterior = {"eps": normal(self.latent_dim)}
+        both = {**posterior, "z": self.prior["z"]}
         encode, decode, judge = self.encoder_loss, self.decoder_loss, self.discriminator_loss
         return [
             Objective(name="encoder", loss=encode, over=("encoder",), optimizer=descend, draws=posterior),
@@ -74,40 +89,49 @@ class VAEGAN(nn.Module):
             Objective(name="discriminator", loss=judge, over=("discriminator",), optimizer=descend, draws=both),
         ]
 
-    def encoder_loss(self, x: Batch, step: Step) -> tuple[Tensor, Logs]:
+    def encoder_loss(self, batch: Batch, step: Step) -> tuple[Tensor, Logs]:
         """L_prior + L_llike, what the encoder descends in algorithm 1."""
+        x, label = adversarial.labelled(batch, self.classes)
         mean, log_var = self.moments(x)
         rate = losses.kl_to_standard_normal(mean, log_var).mean()
-        error = self.feature_error(x, self.decode(mean + (log_var / 2).exp() * step.noise["eps"]))
+        z = mean + (log_var / 2).exp() * step.noise["eps"]
+        error = self.feature_error(x, self.decode(self.code(z, label)))
         return rate + error, {"rate": rate, "feature_error": error}
 
-    def decoder_loss(self, x: Batch, step: Step) -> tuple[Tensor, Logs]:
+    def decoder_loss(self, batch: Batch, step: Step) -> tuple[Tensor, Logs]:
         """γ L_llike - L_GAN, what the decoder descends in algorithm 1, the game in its non-saturating form.
 
         Both of its products are judged: reconstructions and samples from the prior.
         """
-        remade, made = self.products(x, step.noise)
+        x, label = adversarial.labelled(batch, self.classes)
+        remade, made = self.products(x, label, step.noise)
         error = self.feature_error(x, remade)
-        game = losses.non_saturating_generator_loss(self.realness(remade))
-        game = game + losses.non_saturating_generator_loss(self.realness(made))
+        game = losses.non_saturating_generator_loss(self.realness(remade, label))
+        game = game + losses.non_saturating_generator_loss(self.realness(made, label))
         return self.gamma * error + game, {"feature_error": error, "game": game}
 
-    def discriminator_loss(self, x: Batch, step: Step) -> tuple[Tensor, Logs]:
+    def discriminator_loss(self, batch: Batch, step: Step) -> tuple[Tensor, Logs]:
         """-L_GAN = -log D(x) - log(1 - D(Dec(Enc(x)))) - log(1 - D(Dec(z))), and the penalty."""
+        x, label = adversarial.labelled(batch, self.classes)
         with torch.no_grad():
-            remade, made = self.products(x, step.noise)
-        penalty, on_real = losses.r1_penalty(lambda real: self.discriminator(real).squeeze(1), self.scale(x))
-        on_remade, on_made = self.realness(remade), self.realness(made)
+            remade, made = self.products(x, label, step.noise)
+        penalty, on_real = losses.r1_penalty(partial(self.judged, label=label), self.scale(x))
+        on_remade, on_made = self.realness(remade, label), self.realness(made, label)
         # The second kind of fake has no real items of its own: its share of the game is the minimax loss with its sign turned.
         loss = losses.discriminator_loss(on_real, on_remade) - losses.minimax_generator_loss(on_made)
         parts = {"d_real": on_real, "d_remade": on_remade, "d_made": on_made}
         logs = {name: logit.sigmoid().mean() for name, logit in parts.items()}
         return loss + self.r1 / 2 * penalty, logs | {"r1": penalty}
 
-    def products(self, x: Tensor, noise: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
-        """The decoder's two: reconstructions through q(z|x), and samples from the prior."""
+    def products(self, x: Tensor, label: Tensor | None, noise: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """The decoder's two, of the items' classes: reconstructions through q(z|x), and samples from the prior."""
         mean, log_var = self.moments(x)
-        return self.decode(mean + (log_var / 2).exp() * noise["eps"]), self.decode(noise["z"])
+        z = mean + (log_var / 2).exp() * noise["eps"]
+        return self.decode(self.code(z, label)), self.decode(self.code(noise["z"], label))
+
+    def code(self, z: Tensor, label: Tensor | None) -> Tensor:
+        """What the decoder is given: (N, latent_dim), (N,) ↦ (N, code_dim)."""
+        return adversarial.code(z, label, self.classes)
 
     def feature_error(self, x: Tensor, remade: Tensor) -> Tensor:
         """L_llike: -log N(Dis_l(x); Dis_l(remade), σ²) without its constant, a mean over the batch."""
@@ -126,9 +150,12 @@ class VAEGAN(nn.Module):
         """Images to [-1, 1], the decoder's tanh range; vectors stay."""
         return 2 * x - 1 if networks.is_image(self.shape) else x
 
-    def realness(self, x: Tensor) -> Tensor:
-        """The discriminator's logit: (N, *shape) ↦ (N,)."""
-        return self.discriminator(self.scale(x)).squeeze(1)
+    def realness(self, x: Tensor, label: Tensor | None = None) -> Tensor:
+        """The discriminator's logit, of a label if one is given: (N, *shape) ↦ (N,)."""
+        return self.judged(self.scale(x), label)
+
+    def judged(self, scaled: Tensor, label: Tensor | None) -> Tensor:
+        return adversarial.of_label(self.discriminator(scaled), label)
 
     def posterior(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation of q(z|x): (N, *shape) ↦ (N, latent_dim), (N, latent_dim)."""
@@ -136,7 +163,14 @@ class VAEGAN(nn.Module):
         return mean, (log_var / 2).exp()
 
     def encode(self, x: Tensor) -> Tensor:
-        return self.moments(x)[0]
+        """The posterior's mean, of a conditional model with the label that remakes x best: (N, *shape) ↦ (N, code_dim)."""
+        mean = self.moments(x)[0]
+        if not self.classes:
+            return mean
+        own, labels = self.features(x), torch.arange(self.classes, device=x.device)
+        codes = [self.code(mean, label.expand(len(x))) for label in labels]
+        errors = [losses.squared_error(self.features(self.decode(code)), own) for code in codes]
+        return self.code(mean, torch.stack(errors).argmin(0))
 
     def decode(self, z: Tensor) -> Tensor:
         output = self.decoder(z)
@@ -146,7 +180,7 @@ class VAEGAN(nn.Module):
         return self.decode(self.encode(x))
 
     def sample(self, noise: Mapping[str, Tensor]) -> Tensor:
-        return self.decode(noise["z"])
+        return self.decode(self.code(noise["z"], noise.get("label")))
 
 
 def _halves(network: nn.Module) -> tuple[nn.Sequential, nn.Sequential]:

@@ -46,6 +46,19 @@ def code(z: Tensor, label: Tensor | None, classes: int) -> Tensor:
     return z if label is None or not classes else torch.cat([z, F.one_hot(label, classes).to(z.dtype)], 1)
 
 
+def of_label(values: Tensor, label: Tensor | None) -> Tensor:
+    """A judge's value for each item: (N, outputs) ↦ (N,).
+
+    Of one output, it; of one a class, the label's, or, where no label is given, log of the mean of exp over the classes.
+    """
+    outputs = values.shape[1]
+    if outputs == 1:
+        return values.squeeze(1)
+    if label is None:
+        return values.logsumexp(1) - math.log(outputs)
+    return values.gather(1, label.view(-1, 1)).squeeze(1)
+
+
 class Generator(nn.Sequential):
     """Codes to items: (N, inputs) ↦ (N, *shape). Images reach [0, 1] through a tanh; vectors come as they are.
 
@@ -127,12 +140,7 @@ class Judge(nn.Sequential):
 
     def forward(self, shown: Tensor, label: Tensor | None = None) -> Tensor:
         """(N / m,) values of what `show` has prepared; of an unknown class, log of the mean of exp over the classes."""
-        values: Tensor = super().forward(shown)  # type: ignore[no-untyped-call]
-        if not self.classes:
-            return values.squeeze(1)
-        if label is None:
-            return values.logsumexp(1) - math.log(self.classes)
-        return values.gather(1, label.view(-1, 1)).squeeze(1)
+        return of_label(super().forward(shown), label)  # type: ignore[no-untyped-call]
 
     def realness(self, x: Tensor) -> Tensor:
         """(N, *shape) ↦ (N,), each item for itself; a judge of packs is shown m copies of it."""
