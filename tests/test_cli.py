@@ -69,6 +69,7 @@ def test_the_surface_is_frozen():
         "reconstruct",
         "encode",
         "classify",
+        "export",
         "models",
         "data",
         "lab",

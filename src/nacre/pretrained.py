@@ -52,15 +52,22 @@ class Pretrained:
         batch_size: int = sampling.CHUNK,
         first: int = 0,
         label: int | str | None = None,
+        truncation: float | None = None,
+        reject_worst: float = 0.0,
     ) -> Tensor:
         """`count` new items: (count, *shape). Number i of a seed is the same whatever the count and the batch size.
 
-        A conditional model draws a label for each, or gives all of them `label`: a class's number or name.
+        Args:
+            count: how many, from number `first` on.
+            label: of a conditional model the class of all, by number or name; by default one is drawn for each.
+            truncation: t, for latents in [-t, t] only: less variety, fewer failures.
+            reject_worst: share of the candidates that the model's own judge turns away.
         """
         if not isinstance(count, int) or count < 1:
             raise ConfigError(f"the number of samples must be 1 or more, got {count}.")
-        labels = None if label is None else torch.full((count,), self._class(label))
-        return sampling.sample(self.module, count, seed=seed, first=first, chunk=batch_size, labels=labels).cpu()
+        number = None if label is None else self.class_number(label)
+        rows, rest = range(first, first + count), {"truncation": truncation, "reject_worst": reject_worst}
+        return sampling.draw(self.module, rows, seed=seed, chunk=batch_size, label=number, **rest)[0]
 
     def encode(self, items: Tensor | np.ndarray, *, batch_size: int = sampling.CHUNK) -> Tensor:
         """Codes of items: (N, latent_dim); of a VAE, the posterior means."""
@@ -99,8 +106,8 @@ class Pretrained:
         names = self.facts.get("classes") or []
         return [str(names[number]) if number < len(names) else str(number) for number in range(count)]
 
-    def _class(self, label: int | str) -> int:
-        """The number of a class."""
+    def class_number(self, label: int | str) -> int:
+        """The number of a class that is given by number or name."""
         names = self.classes
         number = names.index(label) if label in names else int(label) if str(label).isdecimal() else -1
         if names and not 0 <= number < len(names):

@@ -15,6 +15,7 @@ COMMANDS = {
     "reconstruct": "send images through an autoencoder and back",
     "encode": "turn images into codes",
     "classify": "tell the classes of images, by a model that learned from labels",
+    "export": "write a model for other runtimes (ONNX), checked against PyTorch",
     "models": "list the models and what they can do",
     "data": "look at a data source before training on it",
     "lab": "watch theory at work: the game, a true posterior, the Dirac-GAN",

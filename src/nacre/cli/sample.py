@@ -2,16 +2,20 @@
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 
 from nacre.cli import flags, using
+from nacre.engine import sampling
 from nacre.engine.sampling import chunks
 from nacre.errors import CheckpointError, ConfigError
 from nacre.latent import LatentMixture, spread
 from nacre.pretrained import Pretrained
+from nacre.run.generate import generate
 from nacre.spec import Field
 
 MIXTURE = "mixture.safetensors"
@@ -32,6 +36,21 @@ OWN = [
     ),
     Field("components", str, "auto", "of 'gmm': how many Gaussians; 'auto' takes the number with the lowest BIC"),
     Field("data", str | None, None, "of 'gmm': a data source to fit to; by default the run's own training items"),
+    Field("truncation", float | None, None, "t: latents in [-t, t] only, for less variety and fewer failures"),
+    Field(
+        "reject_worst",
+        float,
+        0.0,
+        "share of the candidates, in [0, 1), that the model's own discriminator turns away, 256 being kept at a time",
+    ),
+    Field(
+        "format",
+        Literal["parquet", "webdataset", "npz", "png"] | None,
+        None,
+        "write shards of this format into the folder --out; stopped, the same command goes on at the first that is missing",
+    ),
+    Field("shards", int | None, None, "of --format: how many; by default one for each 10,000 samples"),
+    Field("shard", str | None, None, "of --format: k/K for shard k of K alone, k from 0, the same as in the whole"),
     Field("out", str, "samples.png", "a .png (a grid), a .npz, or a folder for single PNGs"),
 ]
 
@@ -46,17 +65,67 @@ def main(argv: Sequence[str]) -> int:
     count = 64 if parsed.n is None else parsed.n
     seed, out = parsed.seed or 0, Path(parsed.out or "samples.png")
     sentence, facts = f"{count} samples of seed {seed} in {out}", {"count": count, "seed": seed, "out": str(out)}
+    if parsed.format is None and (parsed.shards is not None or parsed.shard is not None):
+        raise ConfigError("--shards and --shard are of --format; say --format parquet, for example.")
+    if parsed.prior == "gmm" and (parsed.label is not None or parsed.truncation is not None or parsed.reject_worst):
+        raise ConfigError("a mixture of codes knows no labels, truncation or rejection; leave them or --prior gmm out.")
+    if parsed.format is not None:
+        return in_shards(parsed, model, count)
     if parsed.prior == "gmm":
-        if parsed.label is not None:
-            raise ConfigError("a mixture of codes knows no labels; leave --label or --prior gmm out.")
         mixture = mixture_of(parsed, model)
         using.write_items(out, mixture.sample(count, seed=seed))
         components = len(mixture.weights)
         return using.answer(
             parsed.json, f"{sentence}, out of {components} Gaussians over the codes", **facts, components=components
         )
-    using.write_items(out, model.sample(count, seed=seed, batch_size=using.batch_size(parsed), label=parsed.label))
+    rest = {"truncation": parsed.truncation, "reject_worst": parsed.reject_worst or 0.0}
+    size = using.batch_size(parsed)
+    using.write_items(out, model.sample(count, seed=seed, batch_size=size, label=parsed.label, **rest))
     return using.answer(parsed.json, sentence, **facts)
+
+
+def in_shards(parsed: Any, model: Pretrained, count: int) -> int:
+    """Write the samples in shards."""
+    only, shards = _shard(parsed)
+    chosen = {"seed": parsed.seed or 0, "truncation": parsed.truncation, "reject_worst": parsed.reject_worst or 0.0}
+    facts = {"weights": fingerprint(model, ""), **chosen, "label": parsed.label, "prior": parsed.prior or "model"}
+    if parsed.prior == "gmm":
+        mixture = mixture_of(parsed, model)
+
+        def draw(rows: range) -> tuple[torch.Tensor, torch.Tensor | None]:
+            return mixture.sample(len(rows), seed=chosen["seed"], first=rows.start), None
+    else:
+        label = None if parsed.label is None else model.class_number(parsed.label)
+        draw = partial(sampling.draw, model.module, chunk=using.batch_size(parsed), label=label, **chosen)
+    out = Path(parsed.out or "samples")
+    done = generate(
+        draw,
+        count,
+        out,
+        form=parsed.format,
+        shards=shards,
+        only=only,
+        classes=tuple(model.classes),
+        facts=facts,
+        progress=True,
+    )
+    kept = f", {done.kept} were there already" if done.kept else ""
+    sentence = f"{done.made} of {done.shards} shards made in {out}{kept}"
+    return using.answer(parsed.json, sentence, count=count, seed=chosen["seed"], out=str(out), **asdict(done))
+
+
+def _shard(parsed: Any) -> tuple[int | None, int | None]:
+    """Which shard alone, and of how many."""
+    if parsed.shard is None:
+        return None, parsed.shards
+    only, _, total = parsed.shard.partition("/")
+    if not (only.isdecimal() and total.isdecimal() and int(only) < int(total)):
+        raise ConfigError(f"--shard takes k/K with k from 0 to K - 1, such as 0/100; got '{parsed.shard}'.")
+    if parsed.shards not in (None, int(total)):
+        raise ConfigError(
+            f"--shard {parsed.shard} is of {total} shards and --shards says {parsed.shards}; drop one of them."
+        )
+    return int(only), int(total)
 
 
 def mixture_of(parsed: Any, model: Pretrained) -> LatentMixture:

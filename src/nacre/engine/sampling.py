@@ -1,5 +1,6 @@
 """Asking a model for things in chunks: nothing depends on the batch it is computed in."""
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -12,6 +13,9 @@ from nacre.protocols import device_of, dtype_of, require
 
 CHUNK = 256
 """Items in one forward pass where the caller does not say."""
+
+SELECTED = 256
+"""Samples that are chosen together where the worst are rejected."""
 
 
 @contextmanager
@@ -28,32 +32,120 @@ def evaluating(model: nn.Module) -> Iterator[nn.Module]:
 
 
 def sample(
-    model: nn.Module, count: int, *, seed: int = 0, first: int = 0, chunk: int = CHUNK, labels: Tensor | None = None
+    model: nn.Module,
+    count: int,
+    *,
+    seed: int = 0,
+    first: int = 0,
+    chunk: int = CHUNK,
+    labels: Tensor | None = None,
+    truncation: float | None = None,
 ) -> Tensor:
     """`count` samples of a seed, from number `first` on: (count, *shape), on the model's device.
 
     Each is a function of (seed, its number) alone, and of its label if the model is conditional: (count,) int64 `labels`, or
-    by default one drawn as well.
+    by default one drawn as well. `truncation` is as in `draw`.
 
     Raises:
         CapabilityError: the model does not sample.
-        ConfigError: labels are given and the model is not conditional.
+        ConfigError: labels are given and the model is not conditional; a seed or truncation out of range.
     """
     prior = require(model, "sample").prior
-    if not 0 <= seed <= seeds.LARGEST_SEED:
-        raise ConfigError(f"a seed must be from 0 to {seeds.LARGEST_SEED}, got {seed}.")
     if labels is not None and "label" not in prior:
         raise ConfigError("the model is not conditional, so it samples no label; train one with --conditional.")
-    device, dtype = device_of(model), dtype_of(model)
+    device = device_of(model)
 
     def part(rows: range) -> Tensor:
-        noise = seeds.noises(prior, seed, "sample", rows=rows, device=device, dtype=dtype)
+        noise = noise_of(model, rows, seed, truncation)
         if labels is not None:
             noise["label"] = labels[rows.start - first : rows.stop - first].to(device)
         return require(model, "sample").sample(noise)
 
     with evaluating(model):
         return torch.cat([part(rows) for rows in chunks(first, first + count, chunk)])
+
+
+def draw(
+    model: nn.Module,
+    rows: range,
+    *,
+    seed: int = 0,
+    chunk: int = CHUNK,
+    label: int | None = None,
+    truncation: float | None = None,
+    reject_worst: float = 0.0,
+) -> tuple[Tensor, Tensor | None]:
+    """Samples number `rows` of a seed and, of a conditional model, their labels: (N, *shape), (N,) int64; on the CPU.
+
+    Args:
+        model: samples.
+        rows: contiguous numbers.
+        label: of all; by default one is drawn for each.
+        truncation: t, for latents from the normal law restricted to [-t, t], by its quantiles: less variety, fewer failures
+            (Brock et al. 2019, section 3.1, who draw again instead).
+        reject_worst: share of the candidates, in [0, 1), that the model's own judge turns away: out of each
+            `SELECTED` / (1 - share) consecutive ones the `SELECTED` that it finds most real are kept, in their order.
+
+    Raises:
+        CapabilityError: the model does not sample, or is to reject and has no judge.
+        ConfigError: a label that means nothing to the model, or a number out of range.
+    """
+    if not 0 <= reject_worst < 1:
+        raise ConfigError(f"the share to reject must be from 0 to below 1, got {reject_worst:g}.")
+    if not reject_worst:
+        return _with_labels(model, rows, seed, chunk, label, truncation)
+    judge, candidates = require(model, "realness"), math.ceil(SELECTED / (1 - reject_worst))
+    parts = []
+    for block in range(rows.start // SELECTED, -(-rows.stop // SELECTED)):
+        numbers = range(block * candidates, (block + 1) * candidates)
+        items, labels = _with_labels(model, numbers, seed, chunk, label, truncation)
+        best = apply(judge.realness, items, model, chunk).argsort(descending=True, stable=True)[:SELECTED].sort().values
+        start, stop = (min(max(at - block * SELECTED, 0), SELECTED) for at in (rows.start, rows.stop))
+        parts.append((items[best[start:stop]], None if labels is None else labels[best[start:stop]]))
+    joined = torch.cat([items for items, _ in parts])
+    return joined, None if parts[0][1] is None else torch.cat([each for _, each in parts if each is not None])
+
+
+def _with_labels(
+    model: nn.Module, rows: range, seed: int, chunk: int, label: int | None, truncation: float | None
+) -> tuple[Tensor, Tensor | None]:
+    _check(seed, truncation)
+    prior, count = require(model, "sample").prior, len(rows)
+    labels = None
+    if label is not None:
+        labels = torch.full((count,), label)
+    elif "label" in prior:
+        labels = seeds.noise(prior["label"], seed, "sample", "label", rows=rows, device=device_of(model)).cpu()
+    drawn = sample(model, count, seed=seed, first=rows.start, chunk=chunk, labels=labels, truncation=truncation)
+    return drawn.cpu(), labels
+
+
+def noise_of(model: nn.Module, rows: range, seed: int, truncation: float | None = None) -> dict[str, Tensor]:
+    """The noise of samples number `rows` of a seed, by name, on the model's device.
+
+    Raises:
+        ConfigError: a seed or a truncation out of range.
+    """
+    _check(seed, truncation)
+    prior = require(model, "sample").prior
+    noise = seeds.noises(prior, seed, "sample", rows=rows, device=device_of(model), dtype=dtype_of(model))
+    if truncation is None:
+        return noise
+    return {name: truncated(z, truncation) if prior[name].law == "normal" else z for name, z in noise.items()}
+
+
+def _check(seed: int, truncation: float | None) -> None:
+    if not 0 <= seed <= seeds.LARGEST_SEED:
+        raise ConfigError(f"a seed must be from 0 to {seeds.LARGEST_SEED}, got {seed}.")
+    if truncation is not None and not truncation > 0:
+        raise ConfigError(f"truncation must be above 0, got {truncation:g}.")
+
+
+def truncated(z: Tensor, t: float) -> Tensor:
+    """Standard normal numbers to ones of the normal law restricted to [-t, t], in the same order: Φ(-t) + (Φ(t) - Φ(-t)) Φ(z)."""
+    low, high = torch.special.ndtr(torch.tensor([-t, t], dtype=torch.float64)).tolist()
+    shares = low + (high - low) * torch.special.ndtr(z.double())
+    return torch.special.ndtri(shares).clamp(-t, t).to(z.dtype)
 
 
 def apply(function: Callable[[Tensor], Tensor], items: Tensor, model: nn.Module, chunk: int = CHUNK) -> Tensor:

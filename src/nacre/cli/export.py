@@ -1,0 +1,34 @@
+"""`nacre export`."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from nacre.cli import flags, using
+from nacre.errors import ConfigError
+from nacre.run.export import export_onnx
+from nacre.spec import Field
+
+OWN = [
+    Field(
+        "onnx",
+        str | None,
+        None,
+        "folder for the ONNX files: generator, encoder, decoder … as far as the model has them, each checked against PyTorch",
+    ),
+]
+
+
+def main(argv: Sequence[str]) -> int:
+    """Export a model."""
+    parser = using.parser("export", "Write a trained model for other runtimes, in evaluation mode.", OWN)
+    parsed = flags.parse(parser, argv)
+    if not parsed.onnx:
+        raise ConfigError("say where the files go: nacre export RUN --onnx FOLDER.")
+    model = using.model_of(parsed)
+    facts = {"model": model.spec.name, "parameters": model.spec.complete(), "shape": model.shape}
+    done = export_onnx(model.module, model.shape, Path(parsed.onnx), facts=facts)
+    worst = max(each.difference for each in done)
+    names = ", ".join(Path(each.path).name for each in done)
+    sentence = f"{names} in {parsed.onnx}; ONNX Runtime and PyTorch differ by {worst:.1e} at most"
+    return using.answer(parsed.json, sentence, out=parsed.onnx, files=[asdict(each) for each in done])

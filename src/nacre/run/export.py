@@ -1,0 +1,187 @@
+"""Models for other runtimes: ONNX files of what a model can do, each compared with PyTorch before it is kept."""
+
+import copy
+import importlib.util
+import json
+import logging
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from nacre import __version__, files, seeds
+from nacre.errors import CapabilityError, ConfigError, RunError
+from nacre.networks import is_image
+from nacre.protocols import Samples, capabilities
+
+FILES = {
+    "sample": "generator",
+    "encode": "encoder",
+    "decode": "decoder",
+    "reconstruct": "autoencoder",
+    "classify": "classifier",
+    "realness": "discriminator",
+}
+"""What a model can be asked for ↦ the file that answers."""
+
+OUTPUTS = {"sample": "items", "encode": "codes", "decode": "items", "reconstruct": "reconstructions"} | {
+    "classify": "probabilities",
+    "realness": "realness",
+}
+
+TOLERANCE = 1e-5
+"""Largest difference between ONNX Runtime and PyTorch that is let pass, relative to values of more than one."""
+
+BATCHES = (1, 7, 64)
+"""Batch sizes that are compared: the graph must not have kept the one that it was traced with."""
+
+
+@dataclass(frozen=True)
+class Exported:
+    """One file.
+
+    Attributes:
+        verb: what it answers to.
+        path: of the file.
+        inputs, outputs: shapes by name; the first dimension, "N", is free.
+        difference: the largest that was found between ONNX Runtime and PyTorch, relative to values of more than one.
+    """
+
+    verb: str
+    path: str
+    inputs: Mapping[str, list[Any]]
+    outputs: Mapping[str, list[Any]]
+    difference: float
+
+
+class Verb(nn.Module):
+    """One thing that a model can be asked for, as a function of tensors in a fixed order."""
+
+    def __init__(self, model: nn.Module, verb: str, names: Sequence[str]) -> None:
+        super().__init__()
+        self.model, self.verb, self.names = model, verb, tuple(names)
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        if self.verb == "sample":
+            return self.model.sample(dict(zip(self.names, inputs, strict=True)))  # type: ignore[operator]
+        return getattr(self.model, self.verb)(*inputs)
+
+
+def export_onnx(
+    model: nn.Module, shape: tuple[int, ...], out: Path, *, facts: Mapping[str, Any] | None = None
+) -> list[Exported]:
+    """Write an ONNX file for each thing that a model does, in evaluation mode, for batches of any size.
+
+    ONNX Runtime must give what PyTorch gives, at three batch sizes, to `TOLERANCE`; a file that does not is not written.
+
+    Args:
+        model: with the weights that are to be exported; it stays as it is.
+        shape: of an item.
+        out: folder of the files; made if absent.
+        facts: noted in each file's metadata, beside shapes and the version.
+
+    Raises:
+        CapabilityError: the model does none of these things.
+        ConfigError: the extra `onnx` is not installed.
+        RunError: a file cannot be written, or ONNX Runtime computes something else.
+    """
+    missing = [name for name in ("onnx", "onnxruntime", "onnxscript") if importlib.util.find_spec(name) is None]
+    if missing:
+        raise ConfigError(f"export needs {', '.join(missing)}, not installed: pip install 'nacre[onnx]' brings them.")
+    verbs = [verb for verb in FILES if verb in capabilities(model)]
+    if not verbs:
+        raise CapabilityError(f"{type(model).__name__} can be asked for nothing that is exported ({', '.join(FILES)}).")
+    frozen = copy.deepcopy(model).cpu().float().eval().requires_grad_(False)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        return [_exported(frozen, verb, shape, out / f"{FILES[verb]}.onnx", facts or {}) for verb in verbs]
+    except OSError as error:
+        raise RunError(f"{out} cannot be written ({error.strerror or error}); take another folder.") from None
+
+
+def _exported(model: nn.Module, verb: str, shape: tuple[int, ...], path: Path, facts: Mapping[str, Any]) -> Exported:
+    example = inputs_of(model, verb, shape, 2)
+    asked = Verb(model, verb, list(example)).eval()
+    outputs = {OUTPUTS[verb]: ["N", *asked(*example.values()).shape[1:]]}
+    inputs = {name: ["N", *tensor.shape[1:]] for name, tensor in example.items()}
+    with files.whole_file(path) as aside:
+        with _quietly():
+            free = (tuple({0: torch.export.Dim("N")} for _ in example),)
+            # Strict: traced from the bytecode. Otherwise `len(x)` would fix the batch size.
+            traced = torch.export.export(asked, tuple(example.values()), dynamic_shapes=free, strict=True)
+            program = torch.onnx.export(
+                traced, dynamo=True, input_names=list(inputs), output_names=list(outputs), verbose=False
+            )
+        assert program is not None
+        notes = {"nacre": __version__, "verb": verb, "inputs": inputs, "outputs": outputs, **facts}
+        program.model.metadata_props.update({name: json.dumps(value, default=str) for name, value in notes.items()})
+        program.save(aside, external_data=False)
+        difference = max(compare(aside, asked, inputs_of(model, verb, shape, count, first=2)) for count in BATCHES)
+        if not difference <= TOLERANCE:
+            raise RunError(
+                f"ONNX Runtime's {path.name} differs from PyTorch by {difference:.1e}, more than {TOLERANCE:.0e}, so it was "
+                "not written; please report the model's parameters."
+            )
+    return Exported(verb, str(path), inputs, outputs, difference)
+
+
+def inputs_of(model: nn.Module, verb: str, shape: tuple[int, ...], count: int, first: int = 0) -> dict[str, Tensor]:
+    """What a verb takes, by name, `count` times: noise from the prior, items that vary smoothly, or codes."""
+    rows = range(first, first + count)
+    if verb == "sample":
+        assert isinstance(model, Samples)
+        return seeds.noises(model.prior, 0, "export", rows=rows)
+    if verb != "decode":
+        return {"items": _items(shape, rows)}
+    if "encode" in capabilities(model):
+        return {"codes": model.encode(_items(shape, rows))}  # type: ignore[operator]
+    size = int(getattr(model, "code_dim", None) or getattr(model, "latent_dim"))  # noqa: B009
+    return {"codes": seeds.noise(seeds.normal(size), "export", "codes", rows=rows)}
+
+
+def compare(path: Path, module: nn.Module, inputs: Mapping[str, Tensor]) -> float:
+    """The largest difference between a file in ONNX Runtime and a module, relative to values of more than one."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads, options.log_severity_level = torch.get_num_threads(), 3
+    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    # An input that the answer does not depend on is no input of the graph.
+    fed = {name: tensor.numpy() for name, tensor in inputs.items() if name in {i.name for i in session.get_inputs()}}
+    (got,) = session.run(None, fed)
+    with torch.no_grad():
+        expected = module(*inputs.values()).double().numpy()
+    if got.shape != expected.shape:
+        return float("inf")
+    return float((np.abs(got - expected) / np.maximum(1, np.abs(expected))).max())
+
+
+def _items(shape: tuple[int, ...], rows: range) -> Tensor:
+    """Smooth random images in [0, 1], or normal vectors."""
+    noise = seeds.noise(seeds.normal(*shape), "export", "items", rows=rows)
+    if not is_image(shape):
+        return noise
+    smooth = nn.functional.avg_pool2d(noise, 3, 1, 1, count_include_pad=False)
+    return ((smooth + 1) / 2).clamp(0, 1)
+
+
+@contextmanager
+def _quietly() -> Iterator[None]:
+    """Without what the exporter says about itself."""
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir", "torch.export")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

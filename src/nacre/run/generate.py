@@ -1,0 +1,249 @@
+"""Samples by the million: shards that are written whole, gone on with after a stop, and the same on any machine."""
+
+import importlib.util
+import io
+import json
+import os
+import shutil
+import tarfile
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+from PIL import Image
+from torch import Tensor
+
+from nacre import __version__, files, images
+from nacre.data.progress import bar
+from nacre.errors import ConfigError, RunError
+from nacre.networks import is_image
+
+Form: TypeAlias = Literal["parquet", "webdataset", "npz", "png"]
+
+SUFFIX = {"parquet": ".parquet", "webdataset": ".tar", "npz": ".npz", "png": ""}
+
+A_SHARD = 10_000
+"""Samples in a shard where their number is not given."""
+
+AT_ONCE = 1024
+"""Samples in memory at a time."""
+
+NOTE = "samples.json"
+"""What the samples in a folder are."""
+
+Drawn: TypeAlias = tuple[Tensor, Tensor | None]
+"""Items (N, *shape), and labels (N,) if they have any."""
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Some consecutive samples: the first one's number, stored items (N, …) and labels (N,)."""
+
+    first: int
+    items: np.ndarray
+    labels: np.ndarray | None
+
+
+@dataclass(frozen=True)
+class Generated:
+    """What was done: of `shards`, how many were `made` now and how many were `kept`, for they were there."""
+
+    shards: int
+    made: int
+    kept: int
+
+
+def generate(
+    draw: Callable[[range], Drawn],
+    count: int,
+    out: Path,
+    *,
+    form: Form = "parquet",
+    shards: int | None = None,
+    only: int | None = None,
+    classes: tuple[str, ...] = (),
+    facts: Mapping[str, Any] | None = None,
+    progress: bool = False,
+) -> Generated:
+    """Write samples number 0 to `count` - 1 in shards, in which consecutive numbers lie together.
+
+    A shard is a function of what `draw` gives for its own numbers, so that it can be made alone. It appears whole or not at
+    all, and one that is there is not made again.
+
+    Args:
+        draw: numbers ↦ the samples of these numbers.
+        out: folder of the shards; made if absent.
+        form: "parquet" and "webdataset" hold PNGs beside labels, as `--data` and Hugging Face's `datasets` read them; "npz"
+            arrays, "png" a folder of single files for each shard. Vectors are numbers in all of them but "png".
+        shards: K; by default one for each 10,000 samples.
+        only: k from 0 to K - 1, for shard k alone.
+        classes: names of the labels.
+        facts: what the samples are of. A folder that holds others is not added to.
+        progress: show a bar.
+
+    Raises:
+        ConfigError: no such number of shards, a form that is not available, or a folder with other samples.
+        RunError: the folder cannot be written.
+    """
+    total = shards or -(-count // A_SHARD)
+    if count < 1 or not 1 <= total <= count or not (only is None or 0 <= only < total):
+        raise ConfigError(
+            f"{count} samples in {total} shards, of which {only} alone: no such shard; count them from 0."
+        )
+    if form == "parquet" and importlib.util.find_spec("pyarrow") is None:
+        raise ConfigError("parquet needs pyarrow, which is not installed: pip install 'nacre[parquet]' brings it.")
+    note = {"nacre": __version__, "count": count, "shards": total, "format": form, **(facts or {})}
+    made, chosen = 0, range(total) if only is None else [only]
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        _note(out / NOTE, note)
+        with bar(sum(len(numbers_of(k, total, count)) for k in chosen), "sampling", "sample", progress) as shown:
+            for k in chosen:
+                path, numbers = out / f"samples-{k:05d}-of-{total:05d}{SUFFIX[form]}", numbers_of(k, total, count)
+                if path.exists():
+                    shown.update(len(numbers))
+                    continue
+                _write(path, form, _pieces(draw, numbers, shown.update), classes)
+                made += 1
+    except OSError as error:
+        raise RunError(f"{out} cannot be written ({error.strerror or error}); what was finished stays there.") from None
+    return Generated(total, made, len(chosen) - made)
+
+
+def numbers_of(k: int, total: int, count: int) -> range:
+    """The samples of shard k: of `count` an equal share, to within one."""
+    return range(k * count // total, (k + 1) * count // total)
+
+
+def _note(path: Path, note: Mapping[str, Any]) -> None:
+    """Write down what a folder holds, or see that it is the same."""
+    told = json.dumps(note, indent=1, default=str) + "\n"
+    if not path.exists():
+        return files.write_text(path, told)
+    try:
+        before = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        before = {}
+    other = [name for name, value in json.loads(told).items() if before.get(name) != value]
+    if other:
+        raise ConfigError(
+            f"{path.parent} holds other samples: {', '.join(other)} differ from what {path.name} there says; take another "
+            "--out, or delete that folder."
+        )
+    return None
+
+
+def _pieces(draw: Callable[[range], Drawn], numbers: range, tell: Callable[[int], Any]) -> Iterator[Piece]:
+    for first in range(numbers.start, numbers.stop, AT_ONCE):
+        rows = range(first, min(first + AT_ONCE, numbers.stop))
+        items, labels = draw(rows)
+        stored = images.to_uint8(items) if is_image(tuple(items.shape[1:])) else items
+        yield Piece(first, stored.numpy(), None if labels is None else labels.numpy())
+        tell(len(rows))
+
+
+def _write(path: Path, form: Form, pieces: Iterator[Piece], classes: tuple[str, ...]) -> None:
+    if form == "png":
+        return _folder(path, pieces)
+    writers = {"parquet": partial(_parquet, classes=classes), "webdataset": _tar, "npz": _npz}
+    with files.whole_file(path) as aside:
+        return writers[form](aside, pieces)
+
+
+def _parquet(path: Path, pieces: Iterator[Piece], classes: tuple[str, ...]) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    writer = None
+    try:
+        for piece in pieces:
+            columns: dict[str, Any] = {
+                "number": pa.array(range(piece.first, piece.first + len(piece.items)), pa.int64())
+            }
+            if is_image(piece.items.shape[1:]):
+                kind = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+                cells = [{"bytes": png(image), "path": None} for image in piece.items]
+                columns["image"] = pa.array(cells, kind)
+            else:
+                columns["x"] = pa.FixedSizeListArray.from_arrays(piece.items.ravel(), piece.items.shape[1])
+            if piece.labels is not None:
+                columns["label"] = pa.array(piece.labels, pa.int64())
+            table = pa.table(columns).replace_schema_metadata(_features(piece, classes))
+            writer = writer or pq.ParquetWriter(path, table.schema, compression="none")
+            writer.write_table(table)
+    finally:
+        if writer is not None:
+            writer.close()
+
+
+def _features(piece: Piece, classes: tuple[str, ...]) -> dict[str, str]:
+    """Hugging Face's note on what the columns are."""
+    features: dict[str, Any] = {"number": {"dtype": "int64", "_type": "Value"}}
+    if is_image(piece.items.shape[1:]):
+        features["image"] = {"_type": "Image"}
+    else:
+        cell = {"dtype": "float32", "_type": "Value"}
+        features["x"] = {"feature": cell, "length": piece.items.shape[1], "_type": "Sequence"}
+    if piece.labels is not None:
+        features["label"] = {"names": list(classes), "_type": "ClassLabel"}
+    return {"huggingface": json.dumps({"info": {"features": features}})}
+
+
+def _tar(path: Path, pieces: Iterator[Piece]) -> None:
+    with tarfile.open(path, "w") as archive:
+        for piece in pieces:
+            for index, item in enumerate(piece.items):
+                name = f"{piece.first + index:09d}"
+                _member(archive, *((f"{name}.png", png(item)) if item.ndim == 3 else (f"{name}.npy", _npy(item))))
+                if piece.labels is not None:
+                    _member(archive, f"{name}.cls", str(piece.labels[index]).encode())
+
+
+def _member(archive: tarfile.TarFile, name: str, content: bytes) -> None:
+    member = tarfile.TarInfo(name)
+    member.size = len(content)
+    archive.addfile(member, io.BytesIO(content))
+
+
+def _npz(path: Path, pieces: Iterator[Piece]) -> None:
+    gathered = list(pieces)
+    items = np.concatenate([piece.items for piece in gathered])
+    arrays = {"images" if is_image(items.shape[1:]) else "x": items}
+    arrays["numbers"] = gathered[0].first + np.arange(len(items))
+    if gathered[0].labels is not None:
+        arrays["labels"] = np.concatenate([piece.labels for piece in gathered if piece.labels is not None])
+    with path.open("wb") as file:
+        np.savez(file, **arrays)  # type: ignore[arg-type]
+
+
+def _folder(path: Path, pieces: Iterator[Piece]) -> None:
+    """Single files: not synced one by one, which would take longer than to make them."""
+    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    aside.mkdir()
+    try:
+        for piece in pieces:
+            if not is_image(piece.items.shape[1:]):
+                raise ConfigError("vectors are no PNGs; take --format npz, parquet or webdataset.")
+            for index, image in enumerate(piece.items):
+                (aside / f"{piece.first + index:09d}.png").write_bytes(png(image))
+        os.rename(aside, path)
+        files.sync(path.parent)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def png(image: np.ndarray) -> bytes:
+    """(C, H, W) uint8 as a PNG."""
+    buffer = io.BytesIO()
+    pixels = image[0] if len(image) == 1 else image.transpose(1, 2, 0)
+    Image.fromarray(np.ascontiguousarray(pixels)).save(buffer, format="PNG", compress_level=3)
+    return buffer.getvalue()
+
+
+def _npy(item: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    np.save(buffer, item)
+    return buffer.getvalue()
