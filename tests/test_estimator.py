@@ -60,7 +60,8 @@ def test_check_estimator() -> None:
 def test_every_model_of_the_catalogue_has_one(name: str) -> None:
     made = getattr(nacre.estimator, find_class(name).__name__)
     assert made is estimator(name)
-    wanted = {field.name: field.default for field in fields(find_class(name)) if field.name != "classes"}
+    own = ("classes", "augment")
+    wanted = {field.name: field.default for field in fields(find_class(name)) if field.name not in own}
     assert made().get_params().items() >= wanted.items()
     assert clone(made()).get_params() == made().get_params()
     assert all(f"    {parameter}: " in made.__doc__ for parameter in made().get_params())
@@ -272,6 +273,20 @@ def test_samples() -> None:
     assert not hasattr(fitted, "score_samples")
     with pytest.raises(NotFittedError):
         GAN().sample()
+
+
+def test_few_images_are_augmented_as_in_a_run(tmp_path: Path) -> None:
+    x = (15 * load_digits().images[:100]).astype(np.uint8)
+    np.savez(tmp_path / "x.npz", x=x)
+    common: dict[str, Any] = {"validation": 0.0, "test": 0.0, "device": "cpu", "sample_every": 0, "mirror": False}
+    small = {name: value for name, value in SMALL.items() if name != "random_state"} | {"steps": 3}
+    run = nacre.train("gan", data=str(tmp_path / "x.npz"), seed=0, out=tmp_path / "run", **small, **common)
+    fitted = GAN(**small, random_state=0).fit(x)
+    assert fitted.get_params()["augment"] is None
+    assert fitted.model_.module.augment
+    assert torch.equal(torch.from_numpy(fitted.sample(3, 1))[:, None], nacre.load(run).sample(3, seed=1))
+    assert not GAN(**small, augment=False).fit(x).model_.module.augment
+    assert not GAN(**small).partial_fit(x).model_.module.augment
 
 
 def test_conditional_on_labels() -> None:

@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -9,6 +10,7 @@ from torch import nn
 
 import nacre
 from nacre import augment, losses, networks, seeds
+from nacre.cli import main
 from nacre.contract import check_model, resume_is_exact
 from nacre.contract.subject import BATCH, Subject
 from nacre.engine import sampling
@@ -326,8 +328,9 @@ def test_packing_needs_batches_that_divide_and_items_without_classes(tmp_path):
     with pytest.raises(ShapeError, match="8 items cannot be judged in packs of 3; take a batch size"):
         nacre.train("gan", pack=3, batch_size=8, steps=2, out=tmp_path / "run")
     assert not (tmp_path / "run").exists()
-    with pytest.raises(ConfigError, match="do not go together"):
-        GAN((2,), pack=2, classes=3)
+    for model_class in (GAN, WGAN, WGANGP, R3GAN):
+        with pytest.raises(ConfigError, match="do not go together"):
+            model_class((2,), pack=2, classes=3)
 
 
 @pytest.mark.parametrize(("shape", "network"), [((2,), "mlp"), ((3, 16, 16), "conv"), ((1, 8, 8), "resnet")])
@@ -445,6 +448,50 @@ def test_losses_depend_on_the_labels_of_both(model_class):
         first, second = (loss((x, y), step)[0].item() for y in (label, (label + 1) % 3))
         assert math.isfinite(first)
         assert first != second
+
+
+def test_a_conditional_wgan_gp_plays_algorithm_1_within_each_class():
+    torch.manual_seed(0)
+    model = WGANGP((2,), latent_dim=3, hidden=(16, 16), classes=3, gp_weight=10.0).double()
+    x, label = items((2,)), torch.arange(BATCH) % 3
+    step = moment(model)
+    loss, parts = model.critic_loss((x, label), step)
+    with torch.no_grad():
+        fake = model.generator(torch.cat([step.noise["z"], F.one_hot(label, 3)], 1))
+        values = [model.critic(each, label) for each in (x, fake)]
+    between = (step.noise["mix"] * x + (1 - step.noise["mix"]) * fake).requires_grad_()
+    # Each item's slope is that of its own class's output alone.
+    own = nn.Sequential(*model.critic)(between)[torch.arange(BATCH), label]
+    (slopes,) = torch.autograd.grad(own.sum(), between)
+    gap = values[0].mean() - values[1].mean()
+    torch.testing.assert_close(parts["gap"], gap)
+    torch.testing.assert_close(loss, 10 * (slopes.norm(dim=1) - 1).square().mean() - gap)
+    step = moment(model, objective=1)
+    fake = model.generator(torch.cat([step.noise["z"], F.one_hot(label, 3)], 1))
+    torch.testing.assert_close(model.generator_loss((x, label), step)[0], -model.critic(fake, label).mean())
+
+
+def test_a_conditional_wgan_gp_learns_which_class_is_where(tmp_path):
+    places = torch.tensor([[-2.0, 0.0], [2.0, 0.0], [0.0, 2.0]])
+    label = torch.arange(600) % 3
+    points = places[label] + 0.1 * seeds.noise(seeds.normal(2), "points", rows=range(600))
+    file = tmp_path / "points.npz"
+    np.savez(file, x=points.numpy(), labels=label.numpy())
+    flags = {"hidden": (64, 64), "latent_dim": 2, "gp_weight": 0.1, "lr": 1e-3, "steps": 600, "batch_size": 60}
+    run = nacre.train("wgan_gp", data=str(file), conditional=True, out=tmp_path / "run", sample_every=0, **flags)
+    model = nacre.load(run)
+    assert model.module.classes == 3
+    for number, place in enumerate(places):
+        made = model.sample(200, label=number)
+        assert (made.mean(0) - place).norm() < 0.5
+    drawn = model.sample(300)
+    nearest = torch.cdist(drawn, places).argmin(1)
+    assert torch.bincount(nearest, minlength=3).min() > 60
+    out = tmp_path / "made.npz"
+    assert main(["sample", str(tmp_path / "run"), "--label", "2", "-n", "5", "--out", str(out)]) == 0
+    with np.load(out) as arrays:
+        assert np.array_equal(next(iter(arrays.values())), model.sample(5, label=2).numpy())
+    assert main(["sample", str(tmp_path / "run"), "--label", "3", "-n", "5", "--out", str(out)]) == 2
 
 
 def test_names_of_weights_are_those_of_the_networks():

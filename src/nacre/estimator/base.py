@@ -17,6 +17,7 @@ from nacre.engine.settings import Training
 from nacre.errors import ConfigError
 from nacre.estimator.course import Course, packed, unpacked
 from nacre.pretrained import Pretrained, load
+from nacre.run.labels import FEW, too_few
 from nacre.spec import Field, Spec, coerce, fields, find_class, spec
 
 OF_TRAINING = ("steps", "epochs", "batch_size", "lr", "lr_schedule", "warmup", "clip", "ema", "precision", "device")
@@ -41,6 +42,13 @@ OWN = {
     ),
     "conditional": Field(
         "conditional", bool, False, "learn the distribution of X for each class in `y`, which is otherwise ignored."
+    ),
+    "augment": Field(
+        "augment",
+        bool | None,
+        None,
+        "show the discriminator augmented images only, real and generated (DiffAugment, Zhao et al. 2020); by default where "
+        f"`fit` is given under {FEW:,} images.",
     ),
     "random_state": Field(
         "random_state",
@@ -77,6 +85,7 @@ class Estimator(BaseEstimator):  # type: ignore[misc]
         """The parameters of a model's estimator: the model's own, those of training, and `random_state`."""
         target = find_class(model)
         own = [field for field in fields(target) if field.name != "classes"]
+        own = [OWN["augment"] if field.name == "augment" else field for field in own]
         if len(own) < len(fields(target)) and not getattr(target, "supervised", False):
             own.append(OWN["conditional"])
         training = {field.name: field for field in fields(Training)}
@@ -96,7 +105,8 @@ class Estimator(BaseEstimator):  # type: ignore[misc]
         """
         items = self._items(X, reset=True)
         labels = self._labels(y, items)
-        chosen, shape = self._chosen(), items.shape[1:]
+        shape = items.shape[1:]
+        chosen = self._chosen(augment=too_few(shape, len(items)))
         course = Course(chosen, shape, self._training(chosen, shape, len(items)))
         course.go_on(items, labels=labels)
         self.__dict__.pop("_course", None)
@@ -231,10 +241,17 @@ class Estimator(BaseEstimator):  # type: ignore[misc]
         labels[known] = numbers_
         return labels
 
-    def _chosen(self) -> Spec:
-        """The model with this estimator's parameters, and with its classes if it learns from labels."""
+    def _chosen(self, *, augment: bool = False) -> Spec:
+        """The model with this estimator's parameters, and with its classes if it learns from labels.
+
+        Args:
+            augment: for a model that can, where the parameter leaves it open.
+        """
         own = {field.name for field in fields(find_class(self.model_name))} & set(self.get_params())
-        chosen = spec(self.model_name, {name: _plain(getattr(self, name)) for name in own})
+        given = {name: _plain(getattr(self, name)) for name in own}
+        if "augment" in own and given["augment"] is None:
+            given["augment"] = augment
+        chosen = spec(self.model_name, given)
         return Spec(chosen.name, dict(chosen.parameters) | self._classes)
 
     def _training(self, chosen: Spec, shape: tuple[int, ...], count: int | None = None) -> Training:

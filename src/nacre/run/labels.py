@@ -30,11 +30,16 @@ def fitted(chosen: Spec, dataset: DataSet, conditional: bool) -> Spec:
         raise ConfigError(f"{chosen.name} cannot be conditioned on labels; leave --conditional out.")
     if (conditional or getattr(target, "supervised", False)) and "classes" not in decided:
         decided["classes"] = len(classes_of(chosen.name, dataset))
-    few = is_image(dataset.shape) and len(dataset.rows("train")) < FEW
+    few = too_few(dataset.shape, len(dataset.rows("train")))
     if "augment" in known and "augment" not in decided and few:
         logger.info(f"under {FEW:,} images, so the discriminator sees them augmented (--no-augment: as they are)")
         decided["augment"] = True
     return dataclasses.replace(chosen, parameters=decided)
+
+
+def too_few(shape: tuple[int, ...], count: int) -> bool:
+    """Whether a discriminator should see so many items to train on augmented."""
+    return is_image(shape) and count < FEW
 
 
 def classes_of(name: str, dataset: DataSet) -> tuple[str, ...]:
