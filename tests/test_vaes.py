@@ -10,6 +10,7 @@ from torch.distributions import ContinuousBernoulli, Normal, kl_divergence
 from nacre import losses, schedules, seeds
 from nacre.contract import check_model
 from nacre.engine import sampling
+from nacre.engine.validate import validate
 from nacre.errors import ConfigError
 from nacre.models.iwae import IWAE
 from nacre.models.lvae import LVAE
@@ -279,6 +280,13 @@ def test_parts_of_samples_give_the_bound_of_all():
 
     assert torch.equal(losses.log_weights_in_parts(weigh, noise, rows=24), noise.sum(2).T)
     assert sizes == [4, 4, 3]
+
+
+def test_validation_takes_fewer_items_where_each_takes_many_samples():
+    items = noise_for({"x": seeds.normal(2)}, 2500, dtype=torch.float32)["x"].numpy()
+    for k, count in ((1, 2000), (50, 200), (100, 200)):
+        score = validate(IWAE((2,), latent_dim=2, hidden=(4,), k_eval=k), items, np.arange(len(items)))
+        assert (score.count, score.name.split(",")[0]) == (count, f"L_{k}")
 
 
 def test_k_of_one_is_a_vae():

@@ -12,8 +12,11 @@ from nacre.engine.ranks import ALONE, Ranks
 from nacre.metrics.sliced import sliced_wasserstein
 from nacre.protocols import Classifies, LogLikelihood, Reconstructs, Samples, device_of
 
-MOST = 2000
-"""Held-out items that a validation looks at."""
+MOST, LEAST = 2000, 200
+"""Held-out items that a validation looks at, and how many at least …"""
+
+SAMPLES = 10_000
+"""… where the bound takes several samples of each, and so many of all."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +55,7 @@ def validate(
     known = rows[labels[rows] >= 0] if labels is not None else rows[:0]
     if isinstance(model, Classifies) and labels is not None and len(known) > 1:
         return _accuracy(model, items, known[:MOST], labels, ranks)
-    rows = rows[:MOST]
+    rows = rows[: min(MOST, max(LEAST, SAMPLES // int(getattr(model, "k_eval", 1))))]
     count, part = len(rows), ranks.part(len(rows))
     if count < 2:
         return None
