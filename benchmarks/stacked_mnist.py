@@ -30,6 +30,11 @@ PUBLISHED = {
     "dcgan (Srivastava et al. 2017)": {"modes": 99, "kl": 3.40},
     "veegan (Srivastava et al. 2017)": {"modes": 150, "kl": 2.95},
 }
+PROTOCOL = (
+    "stacked MNIST, 28x28, 26,000 samples of the averaged weights of the last step, brought to 256 levels; digits told by the "
+    "pinned MNIST classifier (test accuracy {accuracy:.4f}); nacre train MODEL --pack m --width {width} --batch-size 64 --steps "
+    "{steps} ({epochs:.1f} epochs of 128,000; published: 50), otherwise default flags; one value a seed"
+)
 
 
 def judge() -> tuple[classifiers.Classifier, float]:
@@ -75,11 +80,8 @@ def main() -> None:
             print(f"{name}, seed {seed}: {told}", flush=True)
             for key, value in told.items():
                 values.setdefault(f"{model}{pack}_{key}", []).append(float(value))  # type: ignore[union-attr]
-    protocol = (
-        f"stacked MNIST, 28x28, {SAMPLES:,} samples of the averaged weights of the last step, brought to 256 levels; digits told by "
-        f"the pinned MNIST classifier (test accuracy {accuracy:.4f}); nacre train MODEL --pack m --width {asked.width} --batch-size 64 "
-        f"--steps {asked.steps} ({asked.steps * 64:,} images, {asked.steps * 64 / 128_000:.1f} epochs of 128,000; published: 50), "
-        "otherwise default flags; one value a seed"
+    protocol = PROTOCOL.format(
+        accuracy=accuracy, width=asked.width, steps=asked.steps, epochs=asked.steps * 64 / 128_000
     )
     print(rows.write_row("stacked-mnist", protocol, values, asked.seeds, SAMPLES, published=PUBLISHED))
 
