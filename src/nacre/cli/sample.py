@@ -1,6 +1,5 @@
 """`nacre sample`."""
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import asdict
 from functools import partial
@@ -12,14 +11,12 @@ import torch
 from nacre.cli import flags, using
 from nacre.engine import sampling
 from nacre.engine.sampling import chunks
-from nacre.errors import CheckpointError, ConfigError
+from nacre.errors import ConfigError
 from nacre.latent import LatentMixture, spread
 from nacre.pretrained import Pretrained
+from nacre.run import mixture
 from nacre.run.generate import generate
 from nacre.spec import Field
-
-MIXTURE = "mixture.safetensors"
-"""Where a run keeps the mixture that was fitted to its codes."""
 
 OWN = [
     Field("n", int, 64, "how many"),
@@ -72,9 +69,9 @@ def main(argv: Sequence[str]) -> int:
     if parsed.format is not None:
         return in_shards(parsed, model, count)
     if parsed.prior == "gmm":
-        mixture = mixture_of(parsed, model)
-        using.write_items(out, mixture.sample(count, seed=seed))
-        components = len(mixture.weights)
+        fitted = mixture_of(parsed, model)
+        using.write_items(out, fitted.sample(count, seed=seed))
+        components = len(fitted.weights)
         return using.answer(
             parsed.json, f"{sentence}, out of {components} Gaussians over the codes", **facts, components=components
         )
@@ -88,12 +85,17 @@ def in_shards(parsed: Any, model: Pretrained, count: int) -> int:
     """Write the samples in shards."""
     only, shards = _shard(parsed)
     chosen = {"seed": parsed.seed or 0, "truncation": parsed.truncation, "reject_worst": parsed.reject_worst or 0.0}
-    facts = {"weights": fingerprint(model, ""), **chosen, "label": parsed.label, "prior": parsed.prior or "model"}
+    facts = {
+        "weights": mixture.fingerprint(model, ""),
+        **chosen,
+        "label": parsed.label,
+        "prior": parsed.prior or "model",
+    }
     if parsed.prior == "gmm":
-        mixture = mixture_of(parsed, model)
+        fitted = mixture_of(parsed, model)
 
         def draw(rows: range) -> tuple[torch.Tensor, torch.Tensor | None]:
-            return mixture.sample(len(rows), seed=chosen["seed"], first=rows.start), None
+            return fitted.sample(len(rows), seed=chosen["seed"], first=rows.start), None
     else:
         label = None if parsed.label is None else model.class_number(parsed.label)
         draw = partial(sampling.draw, model.module, chunk=using.batch_size(parsed), label=label, **chosen)
@@ -129,7 +131,7 @@ def _shard(parsed: Any) -> tuple[int | None, int | None]:
 
 
 def mixture_of(parsed: Any, model: Pretrained) -> LatentMixture:
-    """The mixture over a model's codes: the one that lies beside the run, if it is of these weights, or a new one.
+    """The mixture over a model's codes that a command asks for.
 
     Raises:
         ConfigError: --components is no number.
@@ -137,27 +139,14 @@ def mixture_of(parsed: Any, model: Pretrained) -> LatentMixture:
     asked = parsed.components or "auto"
     if asked != "auto" and not asked.isdecimal():
         raise ConfigError(f"--components takes 'auto' or a number, got '{asked}'.")
-    kept, of = Path(parsed.run) / MIXTURE, fingerprint(model, asked)
-    if parsed.data is None and kept.is_file():
-        mixture, facts = LatentMixture.load(kept, model)
-        if facts.get("of") == of:
-            return mixture
-    dataset, rows = using.items_of(parsed, model, "train")
-    rows, size = rows[spread(len(rows))], using.batch_size(parsed)
-    parts = [model.encode(using.floats(dataset, rows[part.start : part.stop])) for part in chunks(0, len(rows), size)]
+
+    def codes() -> torch.Tensor:
+        dataset, rows = using.items_of(parsed, model, "train")
+        rows, size = rows[spread(len(rows))], using.batch_size(parsed)
+        parts = chunks(0, len(rows), size)
+        return torch.cat([model.encode(using.floats(dataset, rows[part.start : part.stop])) for part in parts])
+
     components = None if asked == "auto" else int(asked)
-    mixture = LatentMixture.of_codes(model, torch.cat(parts), components=components, progress=True)
-    if parsed.data is None:
-        try:
-            mixture.save(kept, of=of)
-        except OSError as error:
-            raise CheckpointError(f"the mixture could not be kept in {kept} ({error.strerror or error}).") from None
-    return mixture
-
-
-def fingerprint(model: Pretrained, asked: str) -> str:
-    """What a mixture is of: the weights of the model, and how many components were asked for."""
-    digest = hashlib.sha256(asked.encode())
-    for name, value in model.module.state_dict().items():
-        digest.update(name.encode() + value.cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()
+    return mixture.mixture_of(
+        model, codes, components=components, run=None if parsed.data is not None else Path(parsed.run)
+    )
