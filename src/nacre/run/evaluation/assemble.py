@@ -1,38 +1,141 @@
-"""The evaluation of a run: what it is held against, and the rows that it allows."""
+"""The evaluation of a run: the rows that its model's capabilities and its data allow, in their order."""
 
 import os
 import time
-from typing import Literal
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
-from nacre.run.evaluation.rows import Evaluation
+from nacre.data.progress import bar
+from nacre.errors import CapabilityError
+from nacre.metrics.intervals import Estimate
+from nacre.metrics.memorization import Memorization
+from nacre.protocols import Samples
+from nacre.run.evaluation import bounds, classes, copying, distances, judges
+from nacre.run.evaluation.judges import Heard
+from nacre.run.evaluation.rows import Evaluation, Row
+from nacre.run.evaluation.subject import Settings, Subject, subject
+
+Stage = tuple[str, Callable[[], Iterable[Row]]]
 
 
-def evaluate(
-    path: str | os.PathLike[str],
-    *,
-    samples: int = 10_000,
-    seed: int = 0,
-    split: Literal["test", "validation"] = "test",
-    extractor: str = "auto",
-    data: str | None = None,
-    checkpoint: str | None = None,
-    model: str | None = None,
-    progress: bool = True,
-) -> Evaluation:
+@dataclass(frozen=True, eq=False)
+class Examination:
+    """An evaluation and what it was made of, for a page of pictures.
+
+    Attributes:
+        evaluation: the numbers.
+        subject: the model, its samples and the real items.
+        copying: of a model that samples, what lies nearest to what.
+    """
+
+    evaluation: Evaluation
+    subject: Subject
+    copying: Memorization | None
+
+
+def evaluate(path: str | os.PathLike[str], **settings: Any) -> Evaluation:
     """Hold a run's model against real items that it has not seen.
 
     Args:
-        path: a run.
-        samples: N; as many held-out items stand against them, or fewer of both where there are not so many.
-        seed: of samples, splits and subsets.
-        split: of the real items: "test" for a number to publish, "validation" to choose by.
-        extractor: of features; see `nacre.run.extractors.extractor`.
-        data: another source than the run's own.
-        checkpoint: "best", or a step; by default the latest weights.
-        model: "FILE.py:CLASS" for a model of your own.
-        progress: whether to show how far it is, where standard error is a terminal.
+        path: a run; or where `data` is given, a model folder or a hub id.
+        **settings: those of `Settings`: `samples` (10,000), `seed`, `split`, `extractor`, `data`, `checkpoint`, `model`,
+            `progress`, `ais`, `device`, `batch_size`.
+
+    Raises:
+        NacreError: one sentence on what was expected, what came and what to do.
     """
+    return examine(path, Settings(**settings)).evaluation
+
+
+def examine(path: str | os.PathLike[str], settings: Settings) -> Examination:
+    """As `evaluate`, with what the numbers were made of."""
     begun = time.monotonic()
-    return Evaluation(
-        os.fspath(path), model or "", data or "", split, samples, seed, extractor, "", (), time.monotonic() - begun
+    found = subject(path, settings)
+    heard: list[Heard] = []
+    pairs: list[Memorization] = []
+    verdicts: list[str] = []
+    kl: list[Estimate] = []
+    stages = [*_of_samples(found, heard, pairs, verdicts), *_of_items(found, kl)]
+    rows = tuple(_played(stages, settings.progress))
+    if not rows:
+        raise CapabilityError(
+            f"{found.model.spec.name} neither samples nor reconstructs, has no likelihood and tells no classes: there is "
+            "nothing to evaluate."
+        )
+    sampled = isinstance(found.model.module, Samples)
+    evaluation = Evaluation(
+        run=found.path,
+        model=found.model.spec.name,
+        data=found.dataset.source,
+        split=settings.split,
+        samples=settings.samples,
+        seed=settings.seed,
+        extractor=found.extractor.name if sampled and found.extractor else "",
+        referee=found.referee.name if sampled and found.referee else "",
+        rows=rows,
+        seconds=time.monotonic() - begun,
+        n=found.count,
+        step=found.step,
+        parameters=sum(each.numel() for each in found.model.module.parameters()),
+        kl_by_latent=tuple(kl),
+        equilibrium=" ".join(verdicts),
+        notes=tuple(found.notes),
     )
+    return Examination(evaluation, found, pairs[0] if pairs else None)
+
+
+def _of_samples(found: Subject, heard: list[Heard], pairs: list[Memorization], verdicts: list[str]) -> Iterator[Stage]:
+    """What is asked of a model that samples."""
+    if not isinstance(found.model.module, Samples):
+        return
+    yield "sampling", partial(_looked_up, found, "samples")
+    if found.image:
+        yield "the extractor", partial(_looked_up, found, "extractor")
+        yield "the referee", partial(_looked_up, found, "referee")
+        for name in ("sample_features", "held_out_features", "stand_in_features"):
+            yield "features", partial(_looked_up, found, name)
+    yield "Fréchet distance", partial(distances.frechet_rows, found)
+    yield "kernel distance", partial(distances.kernel_rows, found)
+    yield "precision and recall", partial(distances.manifold_rows, found)
+    yield "sliced Wasserstein", partial(distances.sliced_rows, found)
+    yield "diversity", partial(distances.diversity_rows, found)
+    yield "modes", partial(classes.mode_rows, found)
+    yield "classes", partial(classes.class_rows, found)
+    yield "judges", partial(judges.judge_rows, found, heard)
+    yield "its discriminator", partial(_own, found, heard, verdicts)
+    if found.own:
+        yield "training features", partial(_looked_up, found, "train_features")
+        yield "copying", partial(copying.copying_rows, found, pairs)
+        yield "duplicates", partial(copying.duplicate_rows, found)
+
+
+def _of_items(found: Subject, kl: list[Estimate]) -> Iterator[Stage]:
+    """What is asked of a model that says something of items."""
+    yield "likelihood", partial(bounds.likelihood_rows, found)
+    yield "annealed importance sampling", partial(bounds.annealed_rows, found)
+    yield "latents", partial(bounds.latent_rows, found, kl)
+    yield "reconstructions", partial(bounds.reconstruction_rows, found)
+    yield "accuracy", partial(bounds.accuracy_rows, found)
+
+
+def _played(stages: list[Stage], progress: bool) -> Iterator[Row]:
+    """The rows of all stages, one after the other."""
+    with bar(len(stages), "evaluating", "part", progress) as shown:
+        for name, stage in stages:
+            shown.set_description(f"evaluating: {name}")
+            yield from stage()
+            shown.update()
+
+
+def _looked_up(found: Subject, name: str) -> tuple[Row, ...]:
+    """No rows: what is costly to make is made in its own time, so that the progress is true."""
+    getattr(found, name)
+    return ()
+
+
+def _own(found: Subject, heard: list[Heard], verdicts: list[str]) -> Iterator[Row]:
+    for row, verdict in judges.own_rows(found, heard):
+        verdicts.append(verdict)
+        yield row

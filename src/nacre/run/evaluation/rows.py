@@ -1,11 +1,10 @@
 """What an evaluation says: a row for each number, with its interval, its floor and its protocol."""
 
 import math
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from nacre.metrics.intervals import Estimate
+from nacre.metrics.intervals import LEVEL, Estimate, normal_quantile
 
 SCHEMA_VERSION = 1
 
@@ -23,6 +22,7 @@ class Row:
         better: which way is up; "floor": the nearer to the floor the better, on either side of it.
         protocol: how it was computed, in a sentence: N, extractor, k, split, seed.
         caution: why it should not be trusted, or "".
+        group: the heading that it belongs under.
     """
 
     name: str
@@ -31,6 +31,21 @@ class Row:
     better: Better
     protocol: str
     caution: str
+    group: str = ""
+
+    @property
+    def at_floor(self) -> bool | None:
+        """Whether nothing says that it is worse than its floor; None without a floor.
+
+        The difference has to be beyond chance, both standard errors taken together; where one of them is not known, the
+        intervals have to lie apart.
+        """
+        if self.floor is None:
+            return None
+        worse = self.estimate.value - self.floor.value
+        worse = abs(worse) if self.better == "floor" else -worse if self.better == "higher" else worse
+        spread = math.hypot(*(each.se if math.isfinite(each.se) else 0.0 for each in (self.estimate, self.floor)))
+        return worse <= normal_quantile(0.5 + LEVEL / 2) * spread + 1e-9 * abs(self.floor.value)
 
 
 @dataclass(frozen=True)
@@ -48,9 +63,11 @@ class Evaluation:
         referee: the name of what tells the classes of samples; "" without labels.
         rows: the numbers.
         seconds: what it took.
+        n: samples, and held-out items, that there were.
         step: of the weights that were evaluated.
         parameters: numbers that the model has learned.
-        held_out: real items that there are in the split.
+        kl_by_latent: of a model with a Gaussian posterior, KL(q(z_j|x) || p(z_j)) of each latent j, nats.
+        equilibrium: of a model with a discriminator, whether the game has ended where nobody can tell, in a sentence.
         notes: what else a reader should know, a sentence each.
     """
 
@@ -64,10 +81,12 @@ class Evaluation:
     referee: str
     rows: tuple[Row, ...]
     seconds: float
+    n: int = 0
     step: int | None = None
     parameters: int = 0
-    held_out: int = 0
-    notes: Sequence[str] = field(default=())
+    kl_by_latent: tuple[Estimate, ...] = ()
+    equilibrium: str = ""
+    notes: tuple[str, ...] = ()
 
     def __getitem__(self, name: str) -> Row:
         """The row of a name; KeyError if there is none."""
@@ -78,7 +97,15 @@ class Evaluation:
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON: a number that is not finite is None."""
-        return {"schema_version": SCHEMA_VERSION, **_finite(asdict(self))}
+        told = asdict(self)
+        for row, plain in zip(self.rows, told["rows"], strict=True):
+            plain["at_floor"] = row.at_floor
+        return {"schema_version": SCHEMA_VERSION, **_finite(told)}
+
+
+def joined(*cautions: str) -> str:
+    """Cautions as one, each said once."""
+    return " ".join(dict.fromkeys(each for each in cautions if each))
 
 
 def _finite(value: Any) -> Any:
