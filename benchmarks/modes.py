@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 
 import nacre
 import rows
@@ -40,7 +40,7 @@ STEPS = {"ring8": 12_000, "grid25": 16_000}
 
 R3GAN = {
     "ring8": {"gamma": 0.3, "gamma_final": 0.003, "fourier": 50.0},
-    "grid25": {"gamma": 0.3, "gamma_final": 0.03, "fourier": 20.0},
+    "grid25": {"gamma": 0.3, "gamma_final": 0.1, "fourier": 20.0},
 }
 """What the two mixtures differ in: a frequency half (ring) or once (grid) over the width of a mode, and a penalty that falls
 for half of the steps and in the end lets the judge be as steep as that asks for, at the mixture's scale."""
@@ -106,11 +106,24 @@ def drawn(samples: np.ndarray, mixture: Mixture, size: int = 200) -> np.ndarray:
     return picture
 
 
-def figure(pictures: list[list[np.ndarray]], place: Path) -> None:
-    """A row for each model, a column for each seed."""
-    gap = 4
-    lines = [np.concatenate([np.pad(one, ((gap, gap), (gap, gap), (0, 0))) for one in line], 1) for line in pictures]
-    Image.fromarray(np.concatenate(lines)).quantize(16).save(place, optimize=True)
+def figure(cells: dict[str, list[tuple[np.ndarray, Modes]]], seeds: list[int], place: Path) -> None:
+    """A row for each model, a column for each seed; over each cell what was found."""
+    gap, margin, head = 6, 90, 18
+    size = len(next(iter(cells.values()))[0][0])
+    page = Image.new("RGB", (margin + len(seeds) * (size + gap), head + len(cells) * (size + head + gap)), "white")
+    pencil, letters = ImageDraw.Draw(page), ImageFont.load_default(13)
+    for column, seed in enumerate(seeds):
+        pencil.text((margin + column * (size + gap), 2), f"seed {seed}", "black", letters)
+    for row, (name, line) in enumerate(cells.items()):
+        top = head + row * (size + head + gap)
+        pencil.text((2, top + head + size // 2 - 8), name, "black", letters)
+        for column, (picture, found) in enumerate(line):
+            left = margin + column * (size + gap)
+            said = f"{found.captured} of {found.of} modes, {found.high_quality:.0%} good"
+            pencil.text((left, top), said, "black" if found.captured == found.of else "firebrick", letters)
+            page.paste(Image.fromarray(picture), (left, top + head))
+            pencil.rectangle((left, top + head, left + size - 1, top + head + size - 1), outline="silver")
+    page.quantize(32).save(place, optimize=True)
 
 
 def main() -> None:
@@ -125,18 +138,18 @@ def main() -> None:
     parser.add_argument("--results", type=Path, default=rows.RESULTS, help="folder of the rows")
     asked = parser.parse_args()
     asked.steps = asked.steps or STEPS[asked.toy]
-    mixture, pictures = MIXTURES[asked.toy], []
+    mixture, cells = MIXTURES[asked.toy], {}
     for name in asked.models:
         begun, found, line = time.perf_counter(), [], []
         for seed in asked.seeds:
             samples, covered = judged(trained(asked.toy, name, seed, asked.steps, asked.out), mixture, seed)
             found.append(covered)
-            line.append(drawn(samples, mixture))
+            line.append((drawn(samples, mixture), covered))
             print(f"{name} seed {seed}: {covered}", flush=True)
-        pictures.append(line)
+        cells[name] = line
         write(asked, name, found, time.perf_counter() - begun)
     if asked.figure:
-        figure(pictures, asked.figure)
+        figure(cells, asked.seeds, asked.figure)
 
 
 def write(asked: argparse.Namespace, name: str, found: list[Modes], seconds: float) -> None:
