@@ -6,14 +6,15 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 if TYPE_CHECKING:
     from torch import Tensor  # the command line reads this file and has no time for torch
 
-Schedule: TypeAlias = Literal["constant", "linear", "cosine"]
+Schedule: TypeAlias = Literal["constant", "linear", "cosine", "flat-linear"]
 
 
 def factor(schedule: Schedule, step: int, steps: int, warmup: int) -> float:
     """The factor on the learning rate at `step` of `steps`: a linear warm-up, then the schedule down to zero.
 
     Args:
-        schedule: "constant" stays at 1; "linear" and "cosine" fall from 1 to 0 after the warm-up.
+        schedule: "constant" stays at 1; "linear" and "cosine" fall from 1 to 0 after the warm-up; "flat-linear" stays at 1 for half
+            of what is left and falls linearly to 0 in the other half (Zhu et al. 2017).
         step: from 0.
         steps: length of the run.
         warmup: steps of linear warm-up, 0 for none.
@@ -23,6 +24,8 @@ def factor(schedule: Schedule, step: int, steps: int, warmup: int) -> float:
     done = (step - warmup) / max(1, steps - warmup)
     if schedule == "linear":
         return max(0.0, 1 - done)
+    if schedule == "flat-linear":
+        return min(1.0, max(0.0, 2 - 2 * done))
     if schedule == "cosine":
         return 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
     return 1.0

@@ -26,7 +26,7 @@ _own = threading.local()
 class Draw:
     """What one row of noise looks like: a law and the shape of a row."""
 
-    law: Literal["normal", "uniform", "coarse", "category"]
+    law: Literal["normal", "uniform", "coarse", "category", "position"]
     shape: tuple[int, ...]
     count: int = 0
 
@@ -55,6 +55,11 @@ def category(count: int) -> Draw:
     return Draw("category", (), count)
 
 
+def position() -> Draw:
+    """No noise: the number of a sample in the whole batch, (N,) int64, whoever draws its part."""
+    return Draw("position", ())
+
+
 def mix(*address: int | str, at: int = 0) -> int:
     """A 63-bit seed for an address, a path of non-negative 32-bit numbers and names, and a moment in it.
 
@@ -75,8 +80,10 @@ def noise(
 
     Returns:
         (len(rows), *draw.shape), equal to the same rows of any longer draw at the same address on the same device; of
-        `dtype`, but labels are int64.
+        `dtype`, but labels and positions are int64.
     """
+    if draw.law == "position":
+        return torch.arange(rows.start, rows.stop, device=device)
     if draw.law == "category":
         chance = noise(uniform(), *address, rows=rows, at=at, device=device)
         return (chance * draw.count).long()

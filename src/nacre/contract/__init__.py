@@ -217,6 +217,9 @@ def resume_is_exact(subject: Subject) -> str:
         labels: dict[str, Any] = {} if subject.labels is None else {"labels": subject.labels}
         np.savez(source, x=subject.items(), **labels)
         common: dict[str, Any] = {"data": str(source), "batch_size": BATCH, "validation": 0.1, "test": 0.0}
+        if subject.sides:
+            np.savez(place / "others.npz", x=subject.items(side="b"))
+            common["data_b"] = str(place / "others.npz")
         common |= {"log_every": 3, "sample_every": 0, **subject.spec.parameters}
         name = subject.spec.name
         with quiet():
@@ -272,18 +275,21 @@ def capabilities_hold(subject: Subject) -> str:
         "realness": lambda: trained.realness(batch),
         "classify": lambda: trained.classify(batch),
     }
+    for direction in getattr(model, "directions", ()):
+        side = subject.some(side=direction[0])
+        outputs[f"translate {direction}"] = lambda side=side, direction=direction: trained.translate(side, direction)  # type: ignore[misc]
     if "encode" in verbs and "decode" in verbs:
         outputs["decode"] = lambda: trained.decode(trained.encode(batch))
-    for verb in (verb for verb in outputs if verb in verbs):
+    for verb in (verb for verb in outputs if verb.split()[0] in verbs):
         first, second = outputs[verb](), outputs[verb]()
         demand(torch.equal(first, second), f"{verb} gives something else the second time")
         demand(bool(first.isfinite().all()), f"{verb} gives numbers that are not finite")
-        _demand_shape(verb, first, subject.shape)
+        _demand_shape(verb, first, model.shape_b if verb == "translate a2b" else subject.shape)
     return ", ".join(verbs) or "none"
 
 
 def _demand_shape(verb: str, output: Tensor, shape: tuple[int, ...]) -> None:
-    if verb in ("sample", "reconstruct", "decode"):
+    if verb in ("sample", "reconstruct", "decode", "translate a2b", "translate b2a"):
         demand(tuple(output.shape) == (BATCH, *shape), f"{verb} gives {tuple(output.shape)}, not {(BATCH, *shape)}")
         inside = not is_image(shape) or (float(output.min()) >= 0 and float(output.max()) <= 1)
         demand(inside, f"{verb} gives images outside [0, 1]")

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from nacre import images, seeds
-from nacre.data.stream import Stream
+from nacre.data.stream import Pairs, Stream
 from nacre.engine.settings import Training
 from nacre.engine.update import Update
 from nacre.networks import is_image
@@ -44,28 +44,42 @@ class Subject:
         classes = self.spec.complete().get("classes", 0)
         return np.arange(64) % classes if classes else None
 
-    def items(self, count: int = 64) -> np.ndarray:
+    @property
+    def sides(self) -> str | None:
+        """Whether the model learns from two kinds of images, "paired" or "unpaired"; None for one that does not."""
+        return getattr(find_class(self.spec.name), "sides", None)
+
+    def items(self, count: int = 64, side: str = "a") -> np.ndarray:
         """Items of the model's kind: smooth random uint8 images, or float32 vectors."""
-        noise = seeds.noise(seeds.normal(*self.shape), "contract", rows=range(count))
-        if not is_image(self.shape):
+        shape = self.shape if side == "a" else self.build().shape_b
+        noise = seeds.noise(seeds.normal(*shape), "contract", *([side] if side != "a" else []), rows=range(count))
+        if not is_image(shape):
             return noise.numpy()
         smooth = torch.nn.functional.avg_pool2d(noise, 3, 1, 1, count_include_pad=False)
         return images.to_uint8((smooth + 1) / 2).numpy()
 
-    def some(self, dtype: torch.dtype = torch.float32) -> Tensor:
+    def some(self, dtype: torch.dtype = torch.float32, side: str = "a") -> Tensor:
         """A few items as a model is asked about them."""
-        return images.to_float(torch.from_numpy(self.items()[:BATCH])).to(dtype)
+        return images.to_float(torch.from_numpy(self.items(side=side)[:BATCH])).to(dtype)
 
     def batch(self, dtype: torch.dtype = torch.float32) -> Batch:
-        """Items as a loss sees them: with their labels if the model is given any."""
+        """Items as a loss sees them: with their labels if the model is given any, or with items of the other side."""
         x, labels = self.some(dtype), self.labels
+        if self.sides:
+            return x, self.some(dtype, "b")
         return x if labels is None else (x, torch.from_numpy(labels[:BATCH]))
+
+    def stream(self) -> Stream | Pairs:
+        """The batches of a training."""
+        rows = np.arange(64)
+        one = Stream(self.items(), rows, BATCH, labels=self.labels)
+        return Pairs(one, Stream(self.items(side="b"), rows, BATCH, seed=1)) if self.sides else one
 
     def train(self, model: nn.Module, steps: int, backend: str | None = None, **settings: Any) -> list[Update]:
         """Play all objectives for some steps."""
         training = Training(steps=steps, batch_size=BATCH, **settings)
         updates = [Update(model, objective, training, backend) for objective in objectives(model)]
-        stream = Stream(self.items(), np.arange(64), BATCH, labels=self.labels)
+        stream = self.stream()
         for step in range(steps):
             for update in updates:
                 if step in update.objective.when:

@@ -112,6 +112,7 @@ class DataSet:
         bad: files that were skipped, each with the reason.
         notes: sentences for the user.
         fingerprint: hexadecimal digest of items, labels, captions and split: equal content, equal fingerprint.
+        other: side B, for models that translate between two kinds of images.
     """
 
     source: str
@@ -126,6 +127,7 @@ class DataSet:
     bad: tuple[BadFile, ...]
     notes: tuple[str, ...]
     fingerprint: str
+    other: "DataSet | None" = None
 
     def __len__(self) -> int:
         return len(self.items)

@@ -1,12 +1,13 @@
 """Image files in a folder: listed by one walk that opens none of them, and read one by one."""
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property, partial
 from hashlib import blake2b
 from pathlib import Path
+from types import MappingProxyType
 from typing import BinaryIO
 
 from nacre.data.dataset import BadFile, Listing
@@ -88,8 +89,13 @@ def file_stamp(*paths: Path) -> str:
     return _stamp([_line(str(path), path.stat()) for path in paths])
 
 
-def open_folder(root: Path, found: Scan) -> FileSource:
+def open_folder(root: Path, found: Scan, places: Mapping[str, str] = MappingProxyType({})) -> FileSource:
     """List the images of a scanned folder.
+
+    Args:
+        root: the folder.
+        found: what lies in it.
+        places: where a file really lies, if `found` calls it otherwise.
 
     Raises:
         DataError: it holds no image, or metadata that cannot be understood.
@@ -97,7 +103,7 @@ def open_folder(root: Path, found: Scan) -> FileSource:
 
     def read(path: str) -> BinaryIO:
         try:
-            return open(f"{root}/{path}", "rb")
+            return open(f"{root}/{places.get(path, path)}", "rb")
         except OSError as error:
             raise UnreadableError(error.strerror or "cannot be opened") from error
 

@@ -19,6 +19,8 @@ class DataSettings:
         data: the source: a folder, .zip, .tar, .npy, .npz, .parquet or idx file, shards such as
             train-{0000..0009}.tar, or digits, mnist[:DIR], fashion-mnist[:DIR],
             stacked-mnist[:DIR], idx:DIR, cifar10:DIR, binarized-mnist:DIR, toy:ring8, toy:grid25, toy:swissroll, toy:pearls.
+        data_b: a second source, side B, for models that translate images of the first into its kind; by default, of a folder
+            with `trainA` and `trainB`, the latter.
         image_size: pixels of height and width (4 to 2048), one number or HEIGHT,WIDTH; by default as the images are if
             all are equal and at most 128 pixels, otherwise 64.
         fit: how an image is brought to that size: "crop" resizes and cuts the centre out, "pad" adds white borders,
@@ -37,6 +39,7 @@ class DataSettings:
     """
 
     data: str = "digits"
+    data_b: str | None = None
     image_size: int | tuple[int, int] | None = None
     fit: Fit = "crop"
     channels: Literal[1, 3] | None = None

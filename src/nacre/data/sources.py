@@ -4,14 +4,14 @@ import difflib
 import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from hashlib import blake2b
 from pathlib import Path
 
 import numpy as np
 
-from nacre.data import build, cache, folders, published, shards
+from nacre.data import build, cache, folders, published, shards, sides
 from nacre.data.archives import TAR_SUFFIXES, ZIP_SUFFIXES, opened_tar, opened_zip
 from nacre.data.arrays import ArraySource, VectorSource, blocks, open_npy, open_npz
 from nacre.data.build import Record, choose_target
@@ -61,7 +61,14 @@ def load(settings: DataSettings, *, progress: bool = False) -> DataSet:
         DataError: the source is missing, empty, broken or not what it says it is.
         ConfigError: a setting that cannot be meant for this source.
     """
-    return assemble(prepare(settings, progress=progress), settings)
+    one, other = sides.named(settings)
+    dataset = assemble(prepare(one, progress=progress), one)
+    if other is None:
+        return dataset
+    of_same_size = replace(
+        other, image_size=(dataset.shape[1:][0], dataset.shape[1:][1]) if len(dataset.shape) == 3 else None
+    )
+    return sides.joined(dataset, assemble(prepare(of_same_size, progress=progress), of_same_size))
 
 
 def prepare(settings: DataSettings, *, progress: bool = False) -> Prepared:
@@ -105,6 +112,8 @@ def find(settings: DataSettings, *, progress: bool = False) -> Origin:
     if colon and prefix in PREFIXES and prefix != "toy":
         return _prefixed(prefix, _path(rest))
     path = _path(settings.data)
+    if (side := sides.side_of(path)) is not None:
+        return _side(path, *side)
     if "{" in settings.data and not path.exists():
         return _sharded(path, shards.expand(path), path.parent, progress)
     if not settings.data or not path.exists():
@@ -151,6 +160,12 @@ def _sharded(path: Path, paths: Sequence[Path], root: Path, progress: bool) -> O
     """The shards that `path` means, which are of one kind; they are named from the folder `root`."""
     opener = open_tars if paths[0].suffix == ".tar" else open_parquet
     return Origin(str(path), file_stamp(*paths), _opening(opener, paths, root, str(path), progress))
+
+
+def _side(path: Path, folder: Path, side: str) -> Origin:
+    """One side of a folder that holds two."""
+    found, places = sides.of_side(folders.scan(folder), side)
+    return Origin(str(path), found.stamp, _opening(folders.open_folder, folder, found, places))
 
 
 def _at(path: Path, progress: bool) -> Origin:

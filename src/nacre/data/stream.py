@@ -92,6 +92,21 @@ class Stream:
         return chosen
 
 
+class Pairs:
+    """The batches of a run on two sides: (batch of a, batch of b).
+
+    Two streams over as many rows, of one seed, go through them in the same order and mirror the same ones: pairs stay
+    pairs. Of two seeds, each epoch makes new pairs.
+    """
+
+    def __init__(self, a: Stream, b: Stream) -> None:
+        self.a, self.b, self.device = a, b, a.device
+
+    def batch(self, step: int) -> tuple[Tensor, Tensor]:
+        """This rank's part of a step's batch, of both sides."""
+        return self.a.batch(step), self.b.batch(step)  # type: ignore[return-value]
+
+
 class Order:
     """Rows in an order that is another in each epoch, cut into batches without a gap where two epochs meet."""
 

@@ -16,6 +16,7 @@ from nacre.engine.clock import Clock
 from nacre.engine.ranks import ALONE, Ranks, batch_norms
 from nacre.engine.settings import Training
 from nacre.errors import ConfigError
+from nacre.networks.translation import pools
 from nacre.protocols import Batch, Logs, Objective, Step, device_of, dtype_of
 
 
@@ -48,6 +49,7 @@ class Update:
         self.statistics = [buffer for norm in tracked for buffer in (norm.running_mean, norm.running_var)]
         self.device, self.dtype = device_of(model), dtype_of(model)
         self.parameters = owned(model, objective)
+        self.written = [buffer for pool in pools(model) for buffer in pool.buffers()]
         self.convolves = any(parameter.ndim == 4 for parameter in model.parameters())
         self.optimizer = objective.optimizer(self.parameters)
         self.rates = [training.lr or group["lr"] for group in self.optimizer.param_groups]
@@ -73,9 +75,11 @@ class Update:
     def __call__(self, step: int, batch: Batch) -> Logs:
         """Take one step down the objective's gradient; returns the logged parts, on the device."""
         self.set_rates(step)
+        before = [buffer.clone() for buffer in self.written] if self.ranks.size > 1 else []
         own, parts = self.accumulated(step, batch)
         self.clock.lap("forward and backward")
         gradients, logs = self.over_ranks(own, parts)
+        self.share_pools(before)
         for parameter, gradient in zip(self.parameters, gradients, strict=True):
             parameter.grad = _with_strides_of(parameter, gradient)
         if self.training.clip is not None:
@@ -124,6 +128,16 @@ class Update:
             buffer.copy_(mean)
         self.clock.lap("between ranks")
         return means[: len(gradients)], dict(zip(logs, means[len(gradients) :], strict=False))
+
+    def share_pools(self, before: list[Tensor]) -> None:
+        """Give every rank the slots of image pools that the others wrote to: none was written to by two."""
+        if not before:
+            return
+        written = [torch.where(new != old, new, 0) for new, old in zip(self.written, before, strict=True)]
+        moved = [(new != old).to(new.dtype) for new, old in zip(self.written, before, strict=True)]
+        sums = [mean * self.ranks.size for mean in self.ranks.mean([*written, *moved])]
+        for buffer, old, new, count in zip(self.written, before, sums, sums[len(before) :], strict=False):
+            buffer.copy_(torch.where(count > 0.5, new, old))
 
     def micro_batches(self, step: int, batch: Batch) -> Iterator[tuple[Batch, Tensor, dict[str, Tensor]]]:
         """This rank's batch in parts, each with the rows of the whole batch's noise that belong to it."""

@@ -1,0 +1,121 @@
+"""Unpaired image-to-image translation with cycle consistency (Zhu et al. 2017, "CycleGAN")."""
+
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Adam
+
+from nacre import losses
+from nacre.errors import ConfigError, at_least
+from nacre.networks import Shape, translation
+from nacre.networks.translation import Pool, TranslatorKind
+from nacre.protocols import Batch, Logs, Objective, Step
+from nacre.seeds import position, uniform
+
+
+class CycleGAN(nn.Module):
+    """Translates images of one kind into another and back, learned from unpaired examples of both (Zhu et al. 2017).
+
+    The paper's objective is followed (eq. 3, with least squares instead of the logarithms, section 4), and the authors' code
+    where it says more: the judges' loss is halved, distances are those of images in [-1, 1], and identity (their section
+    5.2) is on at half of λ. The order of play is the code's: translators, then judges, who see new translations.
+
+    Args:
+        shape: shape of an image of side A: (channels, height, width) in [0, 1].
+        channels_b: channels of side B's images; by default, and for 0, as many as of A's.
+        cycle: λ, weight of the cycle's two L1 distances.
+        identity: weight of what a translator changes in an image that is of its own side already, as a share of `cycle`;
+            by default .5, and 0 where the sides differ in channels.
+        network: translators: "resnet" (residual blocks) or "unet".
+        width: channels of a translator's first layer; 64 in the paper.
+        judge_width: channels of a judge's first layer; 64 in the paper.
+        blocks: residual blocks; by default 6, or 9 from 256 pixels on.
+        judge_layers: convolutions of stride 2 in a judge: 3 judge patches of 70×70 pixels, 2 of 34×34, 1 of 16×16; by
+            default as many as see no more than the image.
+        pool: translations kept, of which a judge is shown one as often as a new one; 0 for none.
+    """
+
+    sides = "unpaired"
+    directions = ("a2b", "b2a")
+
+    def __init__(
+        self,
+        shape: Shape,
+        *,
+        channels_b: int = 0,
+        cycle: float = 10.0,
+        identity: float | None = None,
+        network: TranslatorKind = "resnet",
+        width: int = 32,
+        judge_width: int = 32,
+        blocks: int | None = None,
+        judge_layers: int | None = None,
+        pool: int = 50,
+    ) -> None:
+        super().__init__()
+        translation.check_images("cyclegan", shape)
+        at_least(1, width=width, judge_width=judge_width, blocks=blocks or 1, judge_layers=judge_layers or 1)
+        at_least(0, cycle=cycle, identity=identity or 0.0, pool=pool, channels_b=channels_b)
+        a, b = shape[0], channels_b or shape[0]
+        if identity and a != b:
+            raise ConfigError(
+                f"--identity compares images with their translations, and A has {a} channels and B {b}; take 0."
+            )
+        self.shape, self.shape_b = shape, (b, *shape[1:])
+        self.cycle, self.identity = cycle, (0.5 if a == b else 0.0) if identity is None else identity
+        make = partial(translation.translator, shape=shape, kind=network, width=width, blocks=blocks)
+        judge = partial(translation.patch_judge, shape=shape, width=judge_width, layers=judge_layers)
+        self.a2b, self.b2a = make(a, b), make(b, a)
+        self.judge_a, self.judge_b = judge(a), judge(b)
+        self.pool_a, self.pool_b = Pool(pool, shape), Pool(pool, self.shape_b)
+
+    @classmethod
+    def recommended(cls, shape: Shape) -> dict[str, Any]:
+        """The paper's batch size and schedule; steps that two cores take within the hour at 64 pixels."""
+        return {"steps": 6_000, "batch_size": 1, "lr_schedule": "flat-linear"}
+
+    def objectives(self) -> list[Objective]:
+        adam = partial(Adam, lr=2e-4, betas=(0.5, 0.999))
+        shown = {"row": position(), "show_a": uniform(1), "show_b": uniform(1)}
+        make, judge = ("a2b", "b2a"), ("judge_a", "judge_b")
+        return [
+            Objective(name="translators", loss=self.translators_loss, over=make, optimizer=adam),
+            Objective(name="judges", loss=self.judges_loss, over=judge, optimizer=adam, draws=shown),
+        ]
+
+    def translators_loss(self, batch: Batch, step: Step) -> tuple[Tensor, Logs]:
+        """Σ over both directions of E (D(G(x)) - 1)² + λ ‖F(G(x)) - x‖₁ + λ_id ‖G(y) - y‖₁: eq. 1 to 3 and section 5.2."""
+        a, b = batch
+        fake_b, fake_a = self.a2b(a), self.b2a(b)
+        fooling = [2 * losses.least_squares_generator_loss(self.judge_b(fake_b))]
+        fooling += [2 * losses.least_squares_generator_loss(self.judge_a(fake_a))]
+        returning = distance(self.b2a(fake_b), a) + distance(self.a2b(fake_a), b)
+        loss = fooling[0] + fooling[1] + self.cycle * returning
+        parts = {"fooling_b": fooling[0], "fooling_a": fooling[1], "cycle": returning}
+        if self.identity:
+            parts["identity"] = distance(self.a2b(b), b) + distance(self.b2a(a), a)
+            loss = loss + self.cycle * self.identity * parts["identity"]
+        return loss, parts
+
+    def judges_loss(self, batch: Batch, step: Step) -> tuple[Tensor, Logs]:
+        """½ E (D(y) - 1)² + ½ E D(G(x))² for both judges, G(x) new or from the pool."""
+        a, b = batch
+        with torch.no_grad():
+            fake_b, fake_a = self.a2b(a), self.b2a(b)
+        fake_b = self.pool_b(fake_b, step.noise["show_b"], step.noise["row"], step.index)
+        fake_a = self.pool_a(fake_a, step.noise["show_a"], step.noise["row"], step.index)
+        of_a = losses.least_squares_discriminator_loss(self.judge_a(a), self.judge_a(fake_a))
+        of_b = losses.least_squares_discriminator_loss(self.judge_b(b), self.judge_b(fake_b))
+        return of_a + of_b, {"judge_a": of_a, "judge_b": of_b}
+
+    def translate(self, x: Tensor, direction: str) -> Tensor:
+        """Images of one side as the other's: (N, C, H, W) ↦ (N, C', H, W) in [0, 1], H and W any."""
+        translated: Tensor = {"a2b": self.a2b, "b2a": self.b2a}[direction](x)
+        return translated
+
+
+def distance(one: Tensor, other: Tensor) -> Tensor:
+    """Mean absolute difference of images in [-1, 1], which is twice that of [0, 1]."""
+    return 2 * (one - other).abs().mean()

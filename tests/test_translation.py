@@ -1,0 +1,335 @@
+"""Two sides: their data, translators and judges, image pools, and weights of the authors' code."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+from nacre import seeds
+from nacre.data import DataSettings, load, sides
+from nacre.data.stream import Pairs, Stream
+from nacre.engine.settings import Training
+from nacre.engine.update import Update
+from nacre.errors import CheckpointError, ConfigError, DataError
+from nacre.models.cyclegan import CycleGAN
+from nacre.models.pix2pix import Pix2Pix
+from nacre.networks import translation
+from nacre.networks.translation import Pool
+from nacre.protocols import Step
+from nacre.schedules import factor
+
+TINY = {"width": 4, "judge_width": 4, "blocks": 1}
+
+
+def write_images(folder: Path, names: list[str], grey: bool = False, size: tuple[int, int] = (18, 16)) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(len(names))
+    for name in names:
+        pixels = rng.integers(0, 256, size if grey else (*size, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / name)
+
+
+@pytest.fixture
+def both(tmp_path):
+    """A folder in the authors' layout: 12 + 3 grey images of A and 9 + 3 colour images of B."""
+    write_images(tmp_path / "trainA", [f"{n}.png" for n in range(12)], grey=True)
+    write_images(tmp_path / "testA", ["a.png", "b.png", "c.png"], grey=True)
+    write_images(tmp_path / "trainB", [f"{n}.png" for n in range(9)])
+    write_images(tmp_path / "testB", ["b.png", "c.png", "d.png"])
+    return tmp_path
+
+
+def test_a_folder_in_the_authors_layout_has_two_sides(both):
+    found = load(DataSettings(data=str(both), validation=0.0))
+    assert found.other is not None
+    assert (found.shape, found.other.shape) == ((1, 18, 16), (3, 18, 16))
+    assert (len(found.rows("train")), len(found.rows("test"))) == (12, 3)
+    assert (len(found.other.rows("train")), len(found.other.rows("test"))) == (9, 3)
+    again = load(DataSettings(data=found.source, data_b=found.other.source, validation=0.0))
+    assert again.fingerprint == found.fingerprint
+
+
+def test_two_sources_are_brought_to_the_size_of_the_first(tmp_path):
+    write_images(tmp_path / "a", ["x.png", "y.png"])
+    write_images(tmp_path / "b", ["u.png", "v.png", "w.png"], size=(40, 30))
+    found = load(DataSettings(data=str(tmp_path / "a"), data_b=str(tmp_path / "b"), validation=0.0, test=0.0))
+    assert found.other is not None
+    assert found.other.shape == found.shape == (3, 18, 16)
+
+
+def test_the_fingerprint_is_of_both_sides(tmp_path):
+    write_images(tmp_path / "a", ["x.png", "y.png"])
+    write_images(tmp_path / "b", ["u.png", "v.png"])
+    settings = DataSettings(data=str(tmp_path / "a"), data_b=str(tmp_path / "b"), validation=0.0, test=0.0)
+    before = load(settings).fingerprint
+    write_images(tmp_path / "b", ["u.png", "v.png", "w.png"])
+    assert load(settings).fingerprint != before
+
+
+def test_vectors_have_no_other_side(tmp_path):
+    with pytest.raises(DataError, match="toy:ring8 holds no images"):
+        load(DataSettings(data="toy:ring8", data_b="toy:grid25"))
+
+
+def test_pairs_are_made_by_name_and_counted(both):
+    found = load(DataSettings(data=str(both), validation=0.0))
+    rows, others = sides.paired_rows(found, "train")
+    assert [found.names[row] for row in rows] == [found.other.names[row] for row in others]
+    assert len(rows) == 9
+    rows, others = sides.paired_rows(found, "test")
+    assert (
+        [found.names[row] for row in rows] == ["test/b.png", "test/c.png"] == [found.other.names[row] for row in others]
+    )
+    assert sides.unpaired(found) == 3 + 1 + 1
+
+
+def test_no_common_name_is_one_sentence(tmp_path):
+    write_images(tmp_path / "a", ["x.png", "y.png"])
+    write_images(tmp_path / "b", ["u.png", "v.png"])
+    found = load(DataSettings(data=str(tmp_path / "a"), data_b=str(tmp_path / "b"), validation=0.0, test=0.0))
+    with pytest.raises(DataError, match=r"no image of .*a is called as one of .*b is"):
+        sides.partners(found)
+
+
+def test_streams_of_one_seed_keep_pairs_and_of_two_make_new_ones_each_epoch():
+    items = np.arange(10, dtype=np.uint8).reshape(10, 1, 1, 1).repeat(4, 2).repeat(4, 3)
+    rows, partners = np.array([0, 2, 4, 6, 8]), np.array([8, 6, 4, 2, 0])
+    pairs = Pairs(Stream(items, rows, 2, seed=3), Stream(items, partners, 2, seed=3))
+    for step in range(10):
+        a, b = pairs.batch(step)
+        assert (a.int() + b.int() == 8).all()
+    apart = Pairs(Stream(items, rows, 5, seed=3), Stream(items, rows, 5, seed=4))
+    seen = {tuple(zip(*(side[:, 0, 0, 0].tolist() for side in apart.batch(step)), strict=True)) for step in range(6)}
+    assert len(seen) == 6
+
+
+def test_a_judge_sees_patches_of_the_published_sizes():
+    assert [translation.patch(layers) for layers in (1, 2, 3)] == [16, 34, 70]
+    judge = translation.patch_judge(1, (1, 64, 64), width=4, layers=2)
+    x = torch.rand(1, 1, 64, 64, requires_grad=True)
+    values = nn.Sequential(*[m for m in judge.model if not isinstance(m, nn.InstanceNorm2d)])(x)
+    (slope,) = torch.autograd.grad(values[0, 0, 7, 7], x)
+    seen = slope[0, 0].abs().sum(0).nonzero()
+    assert int(seen.max() - seen.min()) + 1 == 34
+    assert [translation.fitting_layers((3, side, side)) for side in (16, 32, 64, 128)] == [1, 1, 2, 3]
+
+
+@pytest.mark.parametrize("kind", ["resnet", "unet"])
+def test_a_translator_takes_any_size_and_keeps_it(kind):
+    network = translation.translator(3, 1, (3, 32, 32), kind=kind, width=4, blocks=1)
+    for size in ((32, 32), (31, 47), (18, 65)):
+        output = network(torch.rand(2, 3, *size)).detach()
+        assert output.shape == (2, 1, *size)
+        assert 0 <= float(output.min()) <= float(output.max()) <= 1
+
+
+def test_blocks_follow_the_paper():
+    def of(side: int) -> int:
+        network = translation.translator(3, 3, (3, side, side), width=4)
+        return sum(isinstance(module, translation.ResidualBlock) for module in network.modules())
+
+    assert (of(128), of(256)) == (6, 9)
+
+
+def pool_after(pool: Pool, batches: int, size: int, parts: int = 1) -> torch.Tensor:
+    """What a pool shows, image by image, where image number n is filled with n."""
+    shown = []
+    for step in range(batches):
+        new = torch.arange(step * size, (step + 1) * size).float().view(-1, 1, 1, 1).expand(-1, 1, 2, 2)
+        each = size // parts
+        for part in range(parts):
+            rows = range(part * each, (part + 1) * each)
+            chance = seeds.noise(seeds.uniform(1), 0, "show", at=step, rows=rows)
+            row = seeds.noise(seeds.position(), 0, "row", at=step, rows=rows)
+            shown.append(pool(new[rows.start : rows.stop], chance, row, torch.tensor(step)))
+    return torch.cat(shown)[:, 0, 0, 0]
+
+
+def test_a_pool_shows_old_images_half_of_the_time_and_each_of_them_once():
+    shown = pool_after(Pool(10, (1, 2, 2)), 500, 4)
+    number = torch.arange(len(shown))
+    old = shown != number
+    assert (shown[:4] == number[:4]).all()
+    assert 0.45 < float(old[100:].float().mean()) < 0.55
+    assert bool((shown <= number).all())
+    assert len(set(shown[old].tolist())) == int(old.sum())  # an image that is shown again has left the pool
+    ages = (number - shown)[old]
+    assert 17 < float(ages.mean()) < 23  # a slot comes up once in ten images, and every second time its image goes
+
+
+def test_a_pool_does_not_depend_on_how_the_batch_is_split():
+    whole, parts = Pool(10, (1, 2, 2)), Pool(10, (1, 2, 2))
+    assert torch.equal(pool_after(whole, 50, 4), pool_after(parts, 50, 4, parts=2))
+    assert torch.equal(whole.images, parts.images)
+
+
+def test_a_pool_without_room_says_so_and_one_of_nothing_shows_what_is_new():
+    new, row, index = torch.rand(4, 1, 2, 2), torch.arange(4), torch.tensor(0)
+    with pytest.raises(ConfigError, match="a pool of 3 images has no room for a batch of 4"):
+        Pool(3, (1, 2, 2))(new, torch.zeros(4, 1), row, index)
+    assert torch.equal(Pool(0, (1, 2, 2))(new, torch.zeros(4, 1), row, index), new)
+
+
+def test_the_translators_loss_is_the_papers():
+    torch.manual_seed(0)
+    model = CycleGAN((3, 16, 16), **TINY)
+    a, b = torch.rand(2, 3, 16, 16), torch.rand(2, 3, 16, 16)
+    loss, parts = model.translators_loss((a, b), Step(torch.tensor(0), {}))
+    fake_b, fake_a = model.a2b(a), model.b2a(b)
+    wide = lambda x: 2 * x - 1  # noqa: E731
+    l1 = nn.functional.l1_loss
+    expected = ((model.judge_b(fake_b) - 1) ** 2).mean() + ((model.judge_a(fake_a) - 1) ** 2).mean()
+    expected = expected + 10 * (l1(wide(model.b2a(fake_b)), wide(a)) + l1(wide(model.a2b(fake_a)), wide(b)))
+    expected = expected + 5 * (l1(wide(model.a2b(b)), wide(b)) + l1(wide(model.b2a(a)), wide(a)))
+    torch.testing.assert_close(loss, expected)
+    assert set(parts) == {"fooling_a", "fooling_b", "cycle", "identity"}
+
+
+def test_identity_needs_equal_channels():
+    assert CycleGAN((1, 16, 16), channels_b=3, **TINY).identity == 0
+    with pytest.raises(ConfigError, match="A has 1 channels and B 3"):
+        CycleGAN((1, 16, 16), channels_b=3, identity=0.5, **TINY)
+
+
+@pytest.mark.parametrize("model", [CycleGAN, Pix2Pix])
+def test_vectors_are_refused(model):
+    with pytest.raises(ConfigError, match="translates images of 8 pixels and more, got vectors of 2 numbers"):
+        model((2,))
+
+
+def test_pix2pix_learns_to_invert():
+    torch.manual_seed(0)
+    model = Pix2Pix((1, 16, 16), width=8, judge_width=4)
+    updates = [Update(model, objective, Training(steps=150, batch_size=8, lr=2e-3)) for objective in model.objectives()]
+    smooth = nn.AvgPool2d(5, 1, 2)
+    a = smooth(torch.rand(64, 1, 16, 16))
+    a = (a - a.amin()) / (a.amax() - a.amin())
+    for step in range(150):
+        rows = torch.arange(step * 8, step * 8 + 8) % 56
+        for update in updates:
+            update(step, (a[rows], 1 - a[rows]))
+    with torch.no_grad():
+        error = (model.translate(a[56:], "a2b") - (1 - a[56:])).abs().mean()
+        before = (a[56:] - (1 - a[56:])).abs().mean()
+    assert error < before / 2
+
+
+def test_the_learning_rate_is_flat_and_then_falls():
+    found = [factor("flat-linear", step, 100, 0) for step in (0, 50, 75, 99, 100)]
+    assert found == pytest.approx([1, 1, 0.5, 0.02, 0])
+
+
+class Theirs(nn.Module):
+    """The authors' residual generator, in its own layout: biases everywhere, dropout in the blocks if asked for."""
+
+    def __init__(self, width: int, blocks: int, dropout: bool) -> None:
+        super().__init__()
+        layers = [nn.ReflectionPad2d(3), nn.Conv2d(3, width, 7), nn.InstanceNorm2d(width), nn.ReLU()]
+        for c in (width, 2 * width):
+            layers += [nn.Conv2d(c, 2 * c, 3, 2, 1), nn.InstanceNorm2d(2 * c), nn.ReLU()]
+        layers += [TheirBlock(4 * width, dropout) for _ in range(blocks)]
+        for c in (4 * width, 2 * width):
+            layers += [nn.ConvTranspose2d(c, c // 2, 3, 2, 1, 1), nn.InstanceNorm2d(c // 2), nn.ReLU()]
+        self.model = nn.Sequential(*layers, nn.ReflectionPad2d(3), nn.Conv2d(width, 3, 7), nn.Tanh())
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.model(x)
+
+
+class TheirBlock(nn.Module):
+    def __init__(self, c: int, dropout: bool) -> None:
+        super().__init__()
+        one = [nn.ReflectionPad2d(1), nn.Conv2d(c, c, 3), nn.InstanceNorm2d(c), nn.ReLU()]
+        between = [nn.Dropout(0.5)] if dropout else []
+        self.conv_block = nn.Sequential(*one, *between, nn.ReflectionPad2d(1), nn.Conv2d(c, c, 3), nn.InstanceNorm2d(c))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x + self.conv_block(x)
+
+
+class TheirLevel(nn.Module):
+    """A level of the authors' U-Net, the outermost with a tanh and the innermost with nothing beneath."""
+
+    def __init__(self, outer: int, inner: int, sub: nn.Module | None, inputs: int | None = None) -> None:
+        super().__init__()
+        self.outermost = inputs is not None
+        down = nn.Conv2d(inputs or outer, inner, 4, 2, 1)
+        up = nn.ConvTranspose2d(2 * inner if sub else inner, outer, 4, 2, 1)
+        if self.outermost:
+            layers = [down, sub, nn.ReLU(), up, nn.Tanh()]
+        elif sub is None:
+            layers = [nn.LeakyReLU(0.2), down, nn.ReLU(), up, nn.InstanceNorm2d(outer)]
+        else:
+            layers = [nn.LeakyReLU(0.2), down, nn.InstanceNorm2d(inner), sub, nn.ReLU(), up, nn.InstanceNorm2d(outer)]
+        self.model = nn.Sequential(*layers)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.model(x) if self.outermost else torch.cat([x, self.model(x)], 1)
+
+
+class TheirUNet(nn.Module):
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        inner = TheirLevel(8 * width, 8 * width, None)
+        for outer, hidden in ((4 * width, 8 * width), (2 * width, 4 * width), (width, 2 * width)):
+            inner = TheirLevel(outer, hidden, inner)
+        self.model = TheirLevel(3, width, inner, inputs=3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.model(x)
+
+
+class TheirJudge(nn.Module):
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        layers = [nn.Conv2d(3, width, 4, 2, 1), nn.LeakyReLU(0.2)]
+        for before, after, stride in ((1, 2, 2), (2, 4, 2), (4, 8, 1)):
+            layers += [
+                nn.Conv2d(before * width, after * width, 4, stride, 1),
+                nn.InstanceNorm2d(after * width),
+                nn.LeakyReLU(0.2),
+            ]
+        self.model = nn.Sequential(*layers, nn.Conv2d(8 * width, 1, 4, 1, 1))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.model(x)
+
+
+@pytest.mark.parametrize(
+    "theirs", [Theirs(4, 3, False), Theirs(4, 2, True), TheirUNet(4)], ids=["resnet", "dropout", "unet"]
+)
+def test_weights_of_the_authors_code_give_their_outputs(theirs, tmp_path):
+    from nacre.run.convert import convert_cyclegan
+
+    judge = TheirJudge(4)
+    torch.manual_seed(1)
+    for module in (theirs, judge):
+        for parameter in module.parameters():
+            nn.init.normal_(parameter, 0, 0.2)
+    torch.save(theirs.state_dict(), tmp_path / "latest_net_G_A.pth")
+    torch.save(judge.state_dict(), tmp_path / "latest_net_D_A.pth")
+    files = {"a2b": tmp_path / "latest_net_G_A.pth", "judge_b": tmp_path / "latest_net_D_A.pth"}
+    model = convert_cyclegan(files, 64)
+    x = torch.rand(2, 3, 64, 64)
+    with torch.no_grad():
+        expected = (theirs.eval()(2 * x - 1) + 1) / 2
+        torch.testing.assert_close(model.translate(x, "a2b"), expected, atol=1e-5, rtol=0)
+        torch.testing.assert_close(model.module.judge_b(x), judge(2 * x - 1), atol=1e-4, rtol=1e-5)
+    assert model.facts["directions"] == ["a2b"]
+
+
+def test_what_is_no_state_dict_is_refused_and_never_run(tmp_path):
+    from nacre.run.convert import convert_cyclegan
+
+    torch.save({"weights": [1, 2]}, tmp_path / "list.pth")
+    with pytest.raises(CheckpointError, match="holds no state dict"):
+        convert_cyclegan({"a2b": tmp_path / "list.pth"}, 64)
+    (tmp_path / "text.pth").write_text("no weights")
+    with pytest.raises(CheckpointError, match="cannot be read as weights"):
+        convert_cyclegan({"a2b": tmp_path / "text.pth"}, 64)
+    torch.save(nn.Linear(2, 2).state_dict(), tmp_path / "linear.pth")
+    with pytest.raises(CheckpointError):
+        convert_cyclegan({"a2b": tmp_path / "linear.pth"}, 64)
