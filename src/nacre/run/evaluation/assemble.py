@@ -51,8 +51,12 @@ def evaluate(path: str | os.PathLike[str], **settings: Any) -> Evaluation:
 
 def examine(path: str | os.PathLike[str], settings: Settings) -> Examination:
     """As `evaluate`, with what the numbers were made of."""
-    begun = time.monotonic()
-    found = subject(path, settings)
+    return examined(subject(path, settings))
+
+
+def examined(found: Subject) -> Examination:
+    """The evaluation of what has been opened."""
+    begun, settings = time.monotonic(), found.settings
     heard: list[Heard] = []
     pairs: list[Memorization] = []
     verdicts: list[str] = []

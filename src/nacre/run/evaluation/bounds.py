@@ -46,6 +46,7 @@ def likelihood_rows(subject: Subject) -> Iterator[Row]:
     )
     bound = mean_of(values)
     protocol = f"lower bound on log p(x), mean over {len(values):,} {subject.split} items, seed {subject.seed}; {law}."
+    subject.by_item[f"{name}, nats"] = values
     yield Row(f"{name}, nats", bound, None, "higher", protocol, "", LIKELIHOOD)
     yield from _bits(subject, module, name, bound)
     yield from _gap(subject, name, values)
@@ -152,6 +153,7 @@ def _rate_rows(subject: Subject, x: Tensor, kl: Tensor, about: str) -> Iterator[
         found = rate_distortion(-elbo - kl.sum(1), kl)
         yield Row("Rate, nats", found.rate, None, "floor", f"{words}.", "", LATENTS)
         words = f"-E log p(x|z), one sample of z an item, mean over {about}, seed {subject.seed}."
+        subject.by_item["Distortion, nats"] = -elbo - kl.sum(1)
         yield Row("Distortion, nats", found.distortion, None, "lower", words, "", LATENTS)
     else:
         yield Row("Rate, nats", mean_of(kl.sum(1)), None, "floor", f"{words}.", "", LATENTS)
@@ -179,7 +181,8 @@ def reconstruction_rows(subject: Subject) -> Iterator[Row]:
         x = subject.floats(part)
         back = subject.model.reconstruct(x, batch_size=subject.batch_size)
         errors.append((back.double() - x.double()).square().flatten(1).mean(1))
-    found = mean_of(torch.cat(errors))
+    subject.by_item["Reconstruction error"] = torch.cat(errors)
+    found = mean_of(subject.by_item["Reconstruction error"])
     numbers = "pixel in [0, 1]" if subject.image else "number"
     words = f"mean squared error a {numbers}, mean over {found.n:,} {subject.split} items."
     yield Row("Reconstruction error", found, None, "lower", words, "", BACK)

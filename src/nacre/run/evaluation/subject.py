@@ -91,6 +91,7 @@ class Subject:
         own: whether these are what the model was trained on, so that its training items are known.
         settings: how.
         notes: sentences for the reader.
+        by_item: numbers of single held-out items, (N,) under the name of the row that has their mean.
     """
 
     path: str
@@ -100,6 +101,7 @@ class Subject:
     own: bool
     settings: Settings
     notes: list[str]
+    by_item: dict[str, Tensor] = dataclasses.field(default_factory=dict)
 
     @property
     def seed(self) -> int:
