@@ -1,0 +1,106 @@
+"""What a person names on the command line: image files, folders, data sources, and samples by their numbers."""
+
+import logging
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from nacre import images
+from nacre.data import DataSettings
+from nacre.data.decode import SUFFIXES, Target, UnreadableError, fitted, read_picture
+from nacre.data.sources import prepare
+from nacre.errors import ConfigError, DataError, ShapeError
+from nacre.networks import is_image
+
+logger = logging.getLogger("nacre")
+
+
+@dataclass(frozen=True)
+class Given:
+    """Items as a model takes them.
+
+    Attributes:
+        items: (N, *shape) float.
+        names: N.
+    """
+
+    items: Tensor
+    names: list[str]
+
+
+def given(words: Sequence[str], shape: tuple[int, ...], *, most: int | None = None) -> Given:
+    """Items that are named by words: image files, folders and archives of images, arrays.
+
+    Images of another size, or in colour for a model of grey ones, are brought to the model's, and a note says so.
+
+    Args:
+        words: paths or data sources.
+        shape: of the model's items.
+        most: of one word's items, so many at equal distances.
+
+    Raises:
+        DataError: a file that is missing or no image.
+        ShapeError: vectors of another size.
+        ConfigError: an image for a model of vectors.
+    """
+    found, changed = [one(word, shape, most=most) for word in words], 0
+    for _, number in found:
+        changed += number
+    if changed:
+        channels, height, width = shape
+        count = sum(len(part.items) for part, _ in found)
+        logger.info(
+            f"{changed} of {count} images were of another size or kind, and made {width}x{height} and "
+            f"{'grey' if channels == 1 else 'coloured'}, cut to the centre."
+        )
+    return Given(torch.cat([part.items for part, _ in found]), [name for part, _ in found for name in part.names])
+
+
+def one(word: str, shape: tuple[int, ...], *, most: int | None = None) -> tuple[Given, int]:
+    """What one word names, and how many of its images had to be changed."""
+    path = Path(word).expanduser()
+    if path.is_file() and path.suffix.lower() in SUFFIXES:
+        if not is_image(shape):
+            raise ConfigError(f"the model is of vectors of {shape[0]} numbers, and {word} is an image; name a .npy.")
+        return _picture(path, shape)
+    settings = DataSettings(
+        data=word,
+        image_size=(shape[1], shape[2]) if is_image(shape) else None,
+        channels=shape[0] if shape[0] in (1, 3) and is_image(shape) else None,  # type: ignore[arg-type]
+        validation=0.0,
+        test=0.0,
+    )
+    prepared = prepare(settings, progress=True)
+    if tuple(prepared.items.shape[1:]) != tuple(shape):
+        raise ShapeError(f"the model takes items of shape {tuple(shape)}, and {word} has {prepared.items.shape[1:]}.")
+    rows = np.arange(len(prepared.items))
+    if most is not None and len(rows) > most:
+        rows = np.linspace(0, len(rows) - 1, most).round().astype(np.int64)
+    items = images.to_float(torch.from_numpy(np.ascontiguousarray(prepared.items[rows])))
+    size = f"{shape[2]}x{shape[1]}" if is_image(shape) else ""
+    other = sum(count for name, count in prepared.sizes.items() if name != size) if is_image(shape) else 0
+    return Given(items, [f"{word}/{prepared.listing.names[row]}" for row in rows]), min(other, len(rows))
+
+
+def numbers(word: str) -> list[int] | None:
+    """The numbers of samples that a word lists, as "3,17,42"; None if it is something else."""
+    return [int(part) for part in word.split(",")] if re.fullmatch(r"\d+(,\d+)*", word) else None
+
+
+def _picture(path: Path, shape: tuple[int, ...]) -> tuple[Given, int]:
+    try:
+        with path.open("rb") as file:
+            picture = read_picture(file)
+    except (OSError, UnreadableError) as error:
+        raise DataError(f"{path} cannot be read as an image ({error}).") from None
+    channels, height, width = shape
+    item = fitted(picture.pixels, Target(height, width, channels, "crop"))
+    # A grey picture is a coloured one without loss, and no news.
+    same = picture.pixels.shape[:2] == (height, width) and picture.pixels.shape[2] <= channels
+    item = images.to_float(torch.from_numpy(np.ascontiguousarray(item)))[None]
+    return Given(item, [str(path)]), int(not same)
