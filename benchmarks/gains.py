@@ -6,14 +6,12 @@ One row, with the ratio of speeds (with over without) of each gain. What folding
 have decoding (data.py) and starts (scale.py).
 """
 
-import argparse
 import ctypes
 import statistics
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from pathlib import Path
 from typing import Any
 from unittest import mock
 
@@ -33,7 +31,7 @@ from nacre.protocols import Batch, Logs, Step
 from nacre.run.session import build
 from nacre.spec import Spec, spec
 from peer_works import Contestant, Work, images, nacre_run
-from peers import raced, spread
+from peers import arguments, raced, spread
 
 PROTOCOL = (
     "With over without, samples/s, within a round; the median of the rounds. vae: MLP 784-400-20, MNIST, batch 128. dcgan: 32 "
@@ -237,13 +235,7 @@ GAINS: dict[str, tuple[Callable[[str | None], Contestant], Callable[[str | None]
 
 def main() -> None:
     """Race each pair, print the ratios, and write the row."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", help="folder of MNIST's idx files; by default $NACRE_DATA/mnist, or random pixels")
-    parser.add_argument("--only", nargs="+", choices=list(GAINS), default=list(GAINS))
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=2.0, help="of a chunk, about")
-    parser.add_argument("--results", type=Path, default=rows.RESULTS, help="folder of the rows")
-    asked = parser.parse_args()
+    asked = arguments(__doc__ or "", list(GAINS))
     begun, found = time.perf_counter(), {}
     for name in asked.only:
         with_it, without, what = GAINS[name]

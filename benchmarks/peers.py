@@ -12,7 +12,7 @@ import argparse
 import os
 import statistics
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -123,15 +123,20 @@ def show(rates: Mapping[str, list[float]], compared: Mapping[str, Mapping[str, A
 
 def main() -> None:
     """Race, and write a row a work."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    asked = arguments(__doc__ or "", list(WORKS))
+    for name in asked.only:
+        print(measured(WORKS[name](asked.data), asked.rounds, asked.seconds, asked.results))
+
+
+def arguments(description: str, names: Sequence[str]) -> argparse.Namespace:
+    """What a race is told: the data, which of its works, and for how long."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", help="folder of MNIST's idx files; by default $NACRE_DATA/mnist, or random pixels")
-    parser.add_argument("--only", nargs="+", choices=list(WORKS), default=list(WORKS))
+    parser.add_argument("--only", nargs="+", choices=names, default=names)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=2.0, help="of a chunk, about")
     parser.add_argument("--results", type=Path, default=rows.RESULTS, help="folder of the rows")
-    asked = parser.parse_args()
-    for name in asked.only:
-        print(measured(WORKS[name](asked.data), asked.rounds, asked.seconds, asked.results))
+    return parser.parse_args()
 
 
 def measured(work: Work, rounds: int, seconds: float, results: Path) -> Path:

@@ -203,6 +203,18 @@ def test_training_sees_the_training_images_alone_and_repeats(digits, monkeypatch
     assert len({hashes[0], *hashes[2:]}) == 3
 
 
+def test_classifiers_take_nothing_from_the_ambient_generator(digits, monkeypatch):
+    monkeypatch.setattr(extractors, "STEPS", 2)
+    hashes = []
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        hashes.append(classifiers.weights_sha256(extractors.train(digits, "labels").state_dict()))
+        after = torch.rand(1)
+        torch.manual_seed(seed)
+        assert torch.equal(after, torch.rand(1))
+    assert hashes[0] == hashes[1]
+
+
 def test_images_of_another_size_and_colour_are_brought_to_the_networks(digits):
     network = classifiers.initialized(Classifier((1, 8, 8), 10), "labels", 0)
     extractor = as_extractor(network, Card(kind="labels", sha256="0", seed=0))

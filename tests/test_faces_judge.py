@@ -1,26 +1,17 @@
 """The judge of generated faces, and what is read off a BEGAN's log, against closed forms."""
 
-import importlib
-from pathlib import Path
-
 import pytest
 import torch
 
-BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
+
+@pytest.fixture(scope="module")
+def faces(script):
+    return script("faces")
 
 
 @pytest.fixture(scope="module")
-def faces():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(BENCHMARKS))
-        yield importlib.import_module("faces")
-
-
-@pytest.fixture(scope="module")
-def began(faces):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(BENCHMARKS))
-        yield importlib.import_module("began")
+def began(script):
+    return script("began")
 
 
 def exact(count, variances, seed=0):

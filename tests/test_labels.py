@@ -8,6 +8,7 @@ import nacre
 from nacre import seeds
 from nacre.data import DataSettings, load
 from nacre.data.stream import Stream
+from nacre.engine import pictures
 from nacre.errors import CapabilityError, ConfigError, DataError
 
 MEANS = '''
@@ -46,6 +47,41 @@ def means(tmp_path):
     file = tmp_path / "means.py"
     file.write_text(MEANS)
     return f"{file}:Means"
+
+
+class Greys(torch.nn.Module):
+    """Draws images of one grey a class."""
+
+    def __init__(self, classes):
+        super().__init__()
+        self.classes = classes
+        self.prior = {"z": seeds.normal(2)} | ({"label": seeds.category(classes)} if classes else {})
+        self.weight = torch.nn.Parameter(torch.zeros(1))
+
+    def sample(self, noise):
+        grey = noise["label"] / self.classes if self.classes else noise["z"][:, 0].sigmoid()
+        return grey.view(-1, 1, 1, 1).expand(-1, 1, 56, 56)
+
+
+def cells(page):
+    """One pixel of each image on a page of images of 56 pixels, a gap of 2 between them."""
+    return page[30::58, 30::58]
+
+
+def test_the_page_of_a_conditional_model_has_a_column_a_class():
+    held_out = torch.zeros(4, 1, 56, 56)
+    ((name, page),) = pictures.pages(Greys(10), held_out, seed=0)
+    assert name == "samples"
+    assert cells(page).shape == (6, 10)
+    assert (cells(page) == np.rint(255 * np.arange(10) / 10)).all()
+    ((_, page),) = pictures.pages(Greys(3), held_out, seed=0)
+    assert (cells(page) == np.rint(255 * np.arange(3) / 3)).all()
+    assert len(cells(page)) == 21
+    ((_, page),) = pictures.pages(Greys(20), held_out, seed=0)  # too wide for a page: in reading order
+    assert (cells(page).flatten() == np.rint(255 * (np.arange(64) % 20) / 20)).all()
+    ((_, page),) = pictures.pages(Greys(0), held_out, seed=0)
+    assert cells(page).shape == (8, 8)
+    assert len(np.unique(cells(page))) > 30
 
 
 def test_labels_are_drawn_by_address_and_evenly():

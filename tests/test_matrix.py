@@ -1,8 +1,5 @@
 """The matrix of models and sources, without training any."""
 
-import importlib
-from pathlib import Path
-
 import numpy as np
 import pytest
 
@@ -11,10 +8,8 @@ from nacre.models import CATALOGUE
 
 
 @pytest.fixture(scope="module")
-def matrix():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(Path(__file__).resolve().parents[1] / "benchmarks"))
-        yield importlib.import_module("matrix")
+def matrix(script):
+    return script("matrix")
 
 
 def test_the_drawn_photos_are_what_the_matrix_asks_for(matrix, tmp_path):

@@ -1,8 +1,5 @@
 """The exact figures that benchmarks/parallel_lines.py stands on, and that WGAN-GP's critic reaches them."""
 
-import importlib
-from pathlib import Path
-
 import pytest
 import torch
 
@@ -13,10 +10,8 @@ from nacre.models.wgan_gp import WGANGP
 
 
 @pytest.fixture(scope="module")
-def lines():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(Path(__file__).resolve().parents[1] / "benchmarks"))
-        yield importlib.import_module("parallel_lines")
+def lines(script):
+    return script("parallel_lines")
 
 
 def built(lines, model_class, theta, seed=0, **parameters):

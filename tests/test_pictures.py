@@ -1,6 +1,5 @@
 """The pages of the models: the pictures that they show are there, and were made by the commands beside them."""
 
-import importlib
 import re
 from pathlib import Path
 
@@ -12,10 +11,8 @@ MODELS = ROOT / "docs" / "models"
 
 
 @pytest.fixture(scope="module")
-def pictures():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(ROOT / "benchmarks"))
-        yield importlib.import_module("pictures")
+def pictures(script):
+    return script("pictures")
 
 
 @pytest.mark.parametrize("page", sorted(MODELS.glob("*.md")), ids=lambda page: page.stem)

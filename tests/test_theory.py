@@ -351,6 +351,8 @@ def test_pearls_are_as_known():
     error = pearls.measure(images) - parameters
     assert np.abs(error.mean(0)).max() < 0.002
     assert error.std(0).max() < 0.02
+    assert len(np.unique(images.reshape(len(images), -1), axis=0)) == pearls.COUNT
+    assert np.abs(images.astype(int) - pearls.draw(parameters)).max() == 1  # rounded, up or down
 
 
 def test_pearls_of_every_size_and_shape_are_measured():

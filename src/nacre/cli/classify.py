@@ -1,14 +1,10 @@
 """`nacre classify`."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
-import torch
 
 from nacre.cli import flags, using
-from nacre.engine.sampling import chunks
-from nacre.errors import ConfigError, RunError
 from nacre.protocols import require
 from nacre.spec import Field
 
@@ -22,15 +18,11 @@ def main(argv: Sequence[str]) -> int:
     """Classify images."""
     parser = using.parser("classify", "Tell the classes of items.", OWN)
     parsed = flags.parse(parser, argv)
-    out = Path(parsed.out or "classes.npz")
-    if out.suffix != ".npz":
-        raise ConfigError(f"--out takes a .npz, got {out}.")
+    out = using.archive_named(parsed.out, "classes.npz")
     model = using.model_of(parsed)
     require(model.module, "classify")
     dataset, rows = using.items_of(parsed, model, "test")
-    size = using.batch_size(parsed)
-    parts = [model.classify(using.floats(dataset, rows[part.start : part.stop])) for part in chunks(0, len(rows), size)]
-    chances = torch.cat(parts).numpy()
+    chances = using.in_batches(model.classify, dataset, rows, using.batch_size(parsed))
     arrays = {"probabilities": chances, "classes": np.array(model.classes), "names": np.array(dataset.names)[rows]}
     accuracy = None
     # Numbers of classes mean the same only where their names do.
@@ -38,11 +30,7 @@ def main(argv: Sequence[str]) -> int:
         arrays["labels"] = labels = dataset.labels[rows]
         known = labels >= 0
         accuracy = float((chances.argmax(1) == labels)[known].mean()) if known.any() else None
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        using.write_arrays(out, arrays)
-    except OSError as error:
-        raise RunError(f"{out} cannot be written ({error.strerror or error}); take another --out.") from None
+    using.write_arrays(out, arrays)
     right = "" if accuracy is None else f", {accuracy:.2%} of those with a label right"
     sentence = f"{len(rows):,} items in {len(model.classes)} classes{right}; probabilities in {out}"
     return using.answer(parsed.json, sentence, count=len(rows), accuracy=accuracy, out=str(out))

@@ -1,7 +1,7 @@
 """What the commands that use a trained model have in common."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -89,7 +89,6 @@ def write_items(out: Path, items: Tensor, stem: str = "sample") -> None:
         if out.suffix == ".png":
             pictures.save(out, pictures.page(items))
         elif out.suffix == ".npz":
-            out.parent.mkdir(parents=True, exist_ok=True)
             stored = images.to_uint8(items) if is_image(tuple(items.shape[1:])) else items
             write_arrays(out, {"images" if stored.dtype == torch.uint8 else "x": stored.numpy()})
         elif out.suffix:
@@ -100,12 +99,30 @@ def write_items(out: Path, items: Tensor, stem: str = "sample") -> None:
         raise RunError(f"{out} cannot be written ({error.strerror or error}); take another --out.") from None
 
 
+def archive_named(out: str | None, default: str) -> Path:
+    """Where a .npz goes. Raises ConfigError for another kind of file."""
+    path = Path(out or default)
+    if path.suffix != ".npz":
+        raise ConfigError(f"--out takes a .npz, got {path}.")
+    return path
+
+
+def in_batches(function: Callable[[Tensor], Tensor], dataset: DataSet, rows: np.ndarray, size: int) -> np.ndarray:
+    """What `function` makes of rows of a set, `size` of them at a time."""
+    parts = [rows[part.start : part.stop] for part in sampling.chunks(0, len(rows), size)]
+    return torch.cat([function(floats(dataset, part)) for part in parts]).numpy()
+
+
 def write_arrays(out: Path, arrays: Mapping[str, np.ndarray]) -> None:
-    """A .npz, whole or not at all."""
+    """A .npz, whole or not at all. Raises RunError if it cannot be written."""
     from nacre import files
 
-    with files.whole_file(out) as aside, aside.open("wb") as file:
-        np.savez(file, **arrays)  # type: ignore[arg-type]
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with files.whole_file(out) as aside, aside.open("wb") as file:
+            np.savez(file, **arrays)  # type: ignore[arg-type]
+    except OSError as error:
+        raise RunError(f"{out} cannot be written ({error.strerror or error}); take another --out.") from None
 
 
 def answer(as_json: bool | None, sentence: str, **facts: Any) -> int:

@@ -21,11 +21,12 @@ LARGEST_SQUARENESS = 0.95
 BLOCK = 1000
 
 
-def draw(parameters: np.ndarray) -> np.ndarray:
+def draw(parameters: np.ndarray, generator: np.random.Generator | None = None) -> np.ndarray:
     """Pearls of known radius and squareness.
 
     Args:
         parameters: (N, 2): radii in pixels, from 1 to 8, and squareness, from 0 to .95.
+        generator: rounds grey values up or down at random, each to what it is on average; by default to the nearest.
 
     Returns:
         (N, 16, 16) uint8.
@@ -44,10 +45,12 @@ def draw(parameters: np.ndarray) -> np.ndarray:
         # Exact along one axis, and on dots along the other; and since a pearl is its own transpose, the same again.
         inside = np.clip(FINER * widths[:, :, None] - np.arange(len(dots)), 0, 1).astype(np.float32)
         inside = (inside + inside.transpose(0, 2, 1)) / 2
-        quarters.append(np.rint(255 * (weights @ inside @ weights.T)).astype(np.uint8))
+        quarters.append(255 * (weights @ inside @ weights.T))
     half = np.concatenate(quarters)
     half = np.concatenate([half[:, ::-1], half], 1)
-    return np.concatenate([half[:, :, ::-1], half], 2)
+    grey = np.concatenate([half[:, :, ::-1], half], 2)
+    rounding = 0.5 if generator is None else generator.random(grey.shape, dtype=np.float32)
+    return np.minimum(grey + rounding, 255).astype(np.uint8)
 
 
 def pearls(count: int, generator: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
@@ -59,7 +62,8 @@ def pearls(count: int, generator: np.random.Generator) -> tuple[np.ndarray, np.n
     within_three = np.clip(generator.standard_normal((count, 2)), -3, 3)
     means, stds = np.array([RADIUS, SQUARENESS]).T
     parameters = means + stds * within_three
-    return draw(parameters), parameters
+    # Rounded to the nearest grey, one pearl in twenty would have the very pixels of another, slightly different one.
+    return draw(parameters, generator), parameters
 
 
 def measure(images: np.ndarray) -> np.ndarray:

@@ -47,9 +47,10 @@ class Classifier(nn.Module):
             raise ConfigError(f"a classifier tells two classes or more apart, got {classes}.")
         self.shape, self.classes, self.architecture = shape, classes, architecture
         self.size = resizing.at_most((shape[1], shape[2]), LONGEST)
-        self.body = _pooled(shape[0]) if architecture == "pooled" else _strided(shape[0])
-        self.dim = next(layer.out_features for layer in self.body if isinstance(layer, nn.Linear))
-        self.head = nn.Linear(self.dim, classes)
+        with torch.random.fork_rng(devices=[]):  # its weights are still to come, from `initialized` or `load`
+            self.body = _pooled(shape[0]) if architecture == "pooled" else _strided(shape[0])
+            self.dim = next(layer.out_features for layer in self.body if isinstance(layer, nn.Linear))
+            self.head = nn.Linear(self.dim, classes)
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def forward(self, batch: Tensor) -> Tensor:

@@ -7,13 +7,13 @@ from itertools import pairwise
 from typing import Any, Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim import Adam
 
 from nacre import networks
 from nacre.errors import ConfigError, at_least
 from nacre.networks import Shape, adversarial
+from nacre.networks.resnet import Double
 from nacre.protocols import Batch, Logs, Objective, Step
 
 SMALLEST = 8
@@ -54,17 +54,6 @@ def decoder(inputs: int, shape: Shape, width: int) -> nn.Sequential:
 def convolution(inputs: int, outputs: int, stride: int = 1) -> list[nn.Module]:
     """A 3×3 convolution and ELU; with stride 2 an odd size is rounded up."""
     return [nn.Conv2d(inputs, outputs, 3, stride, 1), nn.ELU()]
-
-
-class Double(nn.Module):
-    """Nearest neighbours: (N, C, H, W) ↦ (N, C, 2 H - crop, 2 W - crop)."""
-
-    def __init__(self, crop: tuple[int, int]) -> None:
-        super().__init__()
-        self.crop = crop
-
-    def forward(self, x: Tensor) -> Tensor:
-        return F.interpolate(x, scale_factor=2)[:, :, self.crop[0] :, self.crop[1] :]
 
 
 class Autoencoder(nn.Module):

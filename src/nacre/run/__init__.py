@@ -1,6 +1,7 @@
 """Runs: `train` makes one, `resume` goes on with one."""
 
+from nacre.run.resume import resume
 from nacre.run.session import Run
-from nacre.run.start import resume, train
+from nacre.run.start import train
 
 __all__ = ["Run", "resume", "train"]

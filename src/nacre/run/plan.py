@@ -1,0 +1,125 @@
+"""A run settled but for its ranks: what is asked for, with everything that the data decide."""
+
+import dataclasses
+import logging
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from nacre import data
+from nacre.data import DataSet, DataSettings
+from nacre.engine import numerics
+from nacre.engine.lock import locked
+from nacre.engine.ranks import ALONE, Ranks
+from nacre.engine.settings import Training
+from nacre.networks import is_image
+from nacre.run.config import Request
+from nacre.run.labels import fitted
+from nacre.run.session import Session, build, resolve, stream_of
+from nacre.spec import Spec
+
+logger = logging.getLogger("nacre")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run is made of, before its ranks have met.
+
+    Attributes:
+        asked: the request, as it came.
+        spec, data, training: what it comes to: the model with what the data decide, steps and batch size filled in.
+        device: where it runs.
+        model: with the initial weights of the seed.
+    """
+
+    asked: Request
+    spec: Spec
+    data: DataSet
+    training: Training
+    device: torch.device
+    model: nn.Module
+
+    def session(self, ranks: Ranks = ALONE) -> Session:
+        """What is trained, or this rank's part of it."""
+        stream = stream_of(self.data, self.training, self.device, self.model, ranks)
+        return Session(self.spec, self.data, self.training, self.model, stream, ranks)
+
+    def settings(self) -> tuple[DataSettings, Training]:
+        """Of data and training, to be written down: where the data are now, and as it was asked for what the length of the
+        run decides, which is decided anew when it goes on to another length.
+        """
+        asked = self.asked.training
+        return (
+            dataclasses.replace(self.asked.data, data=self.data.source),
+            dataclasses.replace(
+                self.training,
+                log_every=asked.log_every,
+                sample_every=asked.sample_every,
+                profile=False,
+            ),
+        )
+
+    def agree(self, ranks: Ranks) -> None:
+        """Make sure that all ranks mean the same. Raises RunError if one does not."""
+        ranks.agree(f"{self.spec.complete()} {self.training} {self.data.fingerprint}", self.device)
+
+
+def plan(asked: Request, *, conditional: bool = False) -> Plan:
+    """A new run, its model chosen by the data where none was asked for.
+
+    Raises:
+        NacreError: data or settings cannot be used.
+    """
+    dataset = data.load(asked.data, progress=True)
+    chosen = asked.spec(_choose(dataset) if asked.model is None else asked.model)
+    return settled(asked, fitted(chosen, dataset, conditional), dataset)
+
+
+def settled(asked: Request, chosen: Spec, dataset: DataSet) -> Plan:
+    """A plan for a model and data that are known."""
+    training = resolve(asked.training, chosen, dataset)
+    device = numerics.device_for(training.device)
+    return Plan(asked, chosen, dataset, training, device, build(chosen, dataset.shape, training.seed, device))
+
+
+@contextmanager
+def held(path: Path, ranks: Ranks) -> Iterator[None]:
+    """Hold a run: the first rank does, for all."""
+    with ExitStack() as stack:
+        ranks.first(lambda: stack.enter_context(locked(path)))
+        yield
+
+
+def told(function: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """What another rank is to call, in plain containers."""
+    plain = {name: os.fspath(v) if isinstance(v, os.PathLike) else v for name, v in arguments.items()}
+    return {"call": function, "arguments": plain}
+
+
+def _choose(dataset: DataSet) -> str:
+    """A model for data that came without one, by kind, count, size and labels; says why."""
+    count, shape = len(dataset.rows("train")), dataset.shape
+    if not is_image(shape):
+        name, why = "wgan_gp", "the data are vectors, and a Wasserstein GAN covers all the modes of a density"
+    elif count < 2000:
+        name, why = "vae", f"{count:,} images are too few for a GAN, whose discriminator would learn them by heart"
+    elif max(shape[1:]) > 64:
+        name, why = "vae", f"a GAN at {shape[2]}×{shape[1]} pixels takes hours; --image-size 64 makes one feasible"
+    elif dataset.classes and count < 5000:
+        name, why = (
+            "vae",
+            f"{count:,} labelled images: a VAE's codes are of use with the labels, and it needs fewer images",
+        )
+    else:
+        name, why = (
+            "gan",
+            f"{count:,} images of {shape[2]}×{shape[1]} pixels are enough for a GAN, which is the sharper",
+        )
+    logger.info(f"no model named: {name}, because {why}")
+    return name

@@ -1,0 +1,159 @@
+"""Going on with a run: from its last checkpoint, under the settings that it was started with."""
+
+import dataclasses
+import logging
+import os
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from nacre import data
+from nacre.engine import checkpoint, numerics
+from nacre.engine.ranks import Ranks
+from nacre.engine.settings import FREE_TO_CHANGE, Training, flag
+from nacre.errors import CheckpointError, ConfigError, DataError
+from nacre.run import config as configuration
+from nacre.run.config import Request, trusted
+from nacre.run.launch import joined
+from nacre.run.plan import Plan, held, settled, told
+from nacre.run.session import Run, compile_or_not, go, trial
+from nacre.spec import Spec, coerce, fields
+
+logger = logging.getLogger("nacre")
+
+
+def resume(
+    path: str | os.PathLike[str], *, model: str | None = None, accept_changes: bool = False, **flags: Any
+) -> Run:
+    """Go on with a run from its last checkpoint, or from step 0 if it has none.
+
+    Args:
+        path: the run.
+        model: "FILE.py:CLASS" again, for a model of your own.
+        accept_changes: go on though threads, torch, processor or the file of your model differ: the result is then no
+            longer bit-identical.
+        **flags: `steps` (to go further), what is written when, `data` if the data have moved; any other setting must be
+            what it was.
+
+    Raises:
+        ConfigError: a hyper-parameter was changed, or the numerics differ; each is named.
+        CheckpointError: there are checkpoints and none can be used.
+        RunError: the run is in use, or cannot be read.
+    """
+    path = Path(path)
+    written = configuration.recorded(path)
+    plan = _plan(path, written, _unchanged(written, flags, trusted(written["model"], model)))
+    _check_steps(path, plan.training, written)
+    again = {"path": path, "model": model, "accept_changes": accept_changes, **flags}
+    with joined(plan.training, plan.device, told("resume", again)) as ranks, held(path, ranks):
+        return play(path, plan, written, ranks, accept_changes)
+
+
+def play(path: Path, plan: Plan, written: Mapping[str, Any], ranks: Ranks, accept_changes: bool) -> Run:
+    """Go on with a run that is held, from its last checkpoint.
+
+    Args:
+        path: the run.
+        plan: what it is to be made of from here on.
+        written: its configuration.
+        ranks: who trains.
+        accept_changes: whether other numerics than the run's may be gone on with.
+    """
+    session = plan.session(ranks)
+    if ranks.size == written["numerics"].get("ranks", 1):
+        numerics.apply(written["numerics"])
+    updates = compile_or_not(session, written["numerics"].get("compile", "off"))
+    now = numerics.describe(plan.training, plan.device, updates, ranks.size)
+    _check_changes(written, plan.spec, now, accept_changes)
+    plan.agree(ranks)
+    pace = trial(session)
+    of_data, training = plan.settings()
+    sections = {"data": configuration.plain(of_data), "training": configuration.plain(training)}
+    settle = partial(configuration.write, path, {**written, **sections, "numerics": now})
+    return go(path, session, updates, pace, settle=lambda: ranks.first(settle))
+
+
+def _plan(path: Path, written: Mapping[str, Any], asked: Request) -> Plan:
+    """What a run goes on with.
+
+    Raises:
+        DataError: the data are not those that it was trained on.
+    """
+    dataset = data.load(asked.data, progress=True)
+    if dataset.fingerprint != written["fingerprint"]:
+        raise DataError(
+            f"the data at {asked.data.data} are not what {path} was trained on; restore them, or start a new run with "
+            f"--init-from {path}."
+        )
+    return settled(asked, asked.spec(written["model"]), dataset)
+
+
+def _unchanged(written: Mapping[str, Any], flags: Mapping[str, Any], model: str) -> Request:
+    """The request of a run, with the flags that a resumed run may change.
+
+    Raises:
+        ConfigError: some other setting was changed; all such are named.
+    """
+    before = configuration.request(model, {}, written)
+    known = {"data": fields(data.DataSettings), "training": fields(Training)}
+    given = configuration.sort(flags, {**known, "parameters": configuration.parameters_of(model)}, model)
+    changed = []
+    for section, listed in (*known.items(), ("parameters", configuration.parameters_of(model))):
+        values = before.parameters if section == "parameters" else dataclasses.asdict(getattr(before, section))
+        for name, value in coerce(listed, given[section], section).items():
+            if name not in FREE_TO_CHANGE and name != "data" and values.get(name) != value:
+                changed.append(f"{flag(name)} (was {values.get(name)}, is {value})")
+    more = given["training"].get("steps") not in (None, before.training.steps) or "epochs" in given["training"]
+    if more and before.training.lr_schedule != "constant":
+        changed.append(
+            f"--steps (the {before.training.lr_schedule} learning rate schedule of {before.training.steps} depends on it)"
+        )
+    if changed:
+        raise ConfigError(
+            f"a resumed run keeps its hyper-parameters, and these were changed: {', '.join(changed)}; start a new run with "
+            "--init-from instead."
+        )
+    return configuration.request(model, flags, written)
+
+
+def _check_steps(path: Path, training: Training, written: Mapping[str, Any]) -> None:
+    """Refuse to go back, and to go on from nothing where weights came from elsewhere."""
+    reached = checkpoint.steps(path / "checkpoints")
+    if reached and (training.steps or 0) < reached[-1]:
+        raise ConfigError(f"{path} has done {reached[-1]} steps already, got --steps {training.steps}; give more.")
+    for flag_, source in (("--init-from", written.get("init_from")), ("--encoder", _origin(written).get("from"))):
+        if source and not reached:
+            raise CheckpointError(
+                f"{path} was started from the weights of {source} and has no checkpoint; start it again with {flag_} {source}."
+            )
+
+
+def _origin(written: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What a run says of the model that its own started from."""
+    return (written.get("parameters") or {}).get("origin") or {}
+
+
+def _check_changes(written: Mapping[str, Any], chosen: Spec, now: Mapping[str, Any], accept: bool) -> None:
+    """Refuse numerics or a model's file other than the run's, unless told to go on; the ranks may be others."""
+    changed = numerics.differences(written["numerics"], now)
+    moved = written["numerics"].get("ranks", 1) != now["ranks"]
+    if moved:  # fewer cores are left to each
+        changed = [difference for difference in changed if not difference.startswith(("ranks ", "threads "))]
+        logger.warning(
+            f"trained by {_ranks(written['numerics'].get('ranks', 1))} so far and by {_ranks(now['ranks'])} now: equal "
+            "but for rounding, no longer bit-identical"
+        )
+    if chosen.source != written.get("source"):
+        changed.append(f"the file of {chosen.name} (edited since)")
+    if not changed:
+        return
+    if not accept:
+        raise ConfigError(
+            f"the result would not be bit-identical here: {', '.join(changed)}; --accept-changes goes on all the same."
+        )
+    logger.warning(f"going on although these changed, no longer bit-identical: {', '.join(changed)}")
+
+
+def _ranks(count: int) -> str:
+    return "1 rank" if count == 1 else f"{count} ranks"
