@@ -113,8 +113,18 @@ class LogLikelihood(Protocol):
 
 
 @runtime_checkable
+class Infers(Protocol):
+    """Mean and standard deviation of a Gaussian posterior q(z|x): (N, *shape) ↦ (N, D), (N, D)."""
+
+    def posterior(self, x: Tensor) -> tuple[Tensor, Tensor]: ...
+
+
+@runtime_checkable
 class Discriminates(Protocol):
-    """Realness: the higher, the more the item looks like data to the model's own judge: (N, *shape) ↦ (N,)."""
+    """Realness: the higher, the more the item looks like data to the model's own judge: (N, *shape) ↦ (N,).
+
+    Where it is the logit of D(x), the model says so by an attribute `logistic = True`.
+    """
 
     def realness(self, x: Tensor) -> Tensor: ...
 

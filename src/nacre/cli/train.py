@@ -27,6 +27,9 @@ PLACES = [
     Field("config", str | None, None, "a run, or a YAML file like its config.yaml, to repeat; flags override it"),
 ]
 
+STOPPED = 3
+"""Exit code of a run that a verdict of --stop-on has stopped; it was saved and can be resumed."""
+
 
 def main(argv: Sequence[str]) -> int:
     """Train a model."""
@@ -56,6 +59,13 @@ def report(play: Callable[[], Run], model: str | None) -> int:
         return 128 + stop.signal
     if is_follower():
         return 0
+    if run.stopped:
+        place = shlex.quote(str(run.path))
+        print(
+            f"stopped and saved at step {run.done:,} of {run.steps:,}, on {run.stopped.title}: {run.stopped.sentence}; "
+            f"nacre diagnose {place} says more, nacre resume {place}{own} goes on"
+        )
+        return STOPPED
     if run.score:
         print(run.score)
     print(f"done: {run.done:,} steps in {run.path}; next: nacre {_use(run, model)} {shlex.quote(str(run.path))}{own}")

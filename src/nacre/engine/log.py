@@ -1,6 +1,7 @@
 """The run's log: `log.jsonl`, a line a report, and TensorBoard events beside it."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -30,14 +31,21 @@ class Log:
         self.events: Any = SummaryWriter(str(folder / EVENTS), purge_step=step + 1 if step else None)
 
     def write(self, step: int, **entry: Any) -> None:
-        """Add one line; numbers under "losses" and "validation" go to TensorBoard as well."""
+        """Add one line; numbers under "losses", "signals" and "validation" go to TensorBoard as well."""
         with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps({"step": step, **entry}) + "\n")
         for name, value in entry.get("losses", {}).items():
             self.events.add_scalar(name, value, step)
+        for name, value in entry.get("signals", {}).items():
+            if isinstance(value, float | int):
+                self.events.add_scalar(f"signals/{name}", value, step)
         if "validation" in entry:
             self.events.add_scalar("validation", entry["validation"]["value"], step)
         self.events.flush()
+
+    def signals(self) -> list[Mapping[str, Any]]:
+        """The lines so far that hold signals."""
+        return [line for line in read(self.path.parent) if "signals" in line]
 
     def picture(self, step: int, name: str, page: np.ndarray) -> None:
         """Show a page (height, width[, C]) uint8 in TensorBoard."""

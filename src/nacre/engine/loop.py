@@ -45,7 +45,8 @@ def train(
         done = step + 1
         record.tick(done)
         clock.lap("writing")
-        if (record.ranks.size == 1 or done % AGREE_EVERY == 0) and record.ranks.any(stop(), stream.device):
+        halt = stop() or record.stopped is not None
+        if (record.ranks.size == 1 or done % AGREE_EVERY == 0) and record.ranks.any(halt, stream.device):
             break
     record.finish(done, complete=done == steps)
     clock.lap("writing")

@@ -1,5 +1,6 @@
-"""What a run writes down, and when: log, pictures, checkpoints, the model folder."""
+"""What a run writes down, and when: log, signals, pictures, checkpoints, the model folder."""
 
+import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,16 +13,21 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from nacre import files, images
-from nacre.engine import checkpoint, pictures
+from nacre.engine import alarm, checkpoint, pictures
+from nacre.engine.alarm import Alarm
 from nacre.engine.average import Average
 from nacre.engine.ledger import Ledger
 from nacre.engine.log import Log
 from nacre.engine.ranks import ALONE, Ranks
 from nacre.engine.settings import Training
+from nacre.engine.signals import HELD_OUT, TRAIN, Signals
 from nacre.engine.update import Update
-from nacre.engine.validate import Score, validate
+from nacre.engine.validate import Score, floats, validate
 from nacre.errors import CheckpointError, TrainingError
+from nacre.metrics.verdicts import Facts, Verdict
 from nacre.protocols import Logs
+
+logger = logging.getLogger("nacre")
 
 
 @dataclass
@@ -37,6 +43,8 @@ class Record:
         resumed: steps done before.
         ranks: who trains; the first one writes, and the others come along for what takes all of them.
         labels: (N,) of the items, -1 where one is not known, for a model that learns from them.
+        about: what a diagnosis knows of the run besides its signals.
+        shown: the rows of the items that are trained on.
     """
 
     path: Path
@@ -50,6 +58,8 @@ class Record:
     resumed: int = 0
     ranks: Ranks = ALONE
     labels: np.ndarray | None = None
+    about: Facts = field(default_factory=Facts)
+    shown: np.ndarray | None = None
     ledger: Ledger = field(default_factory=Ledger)
     best: tuple[int, float] | None = None
     score: Score | None = None
@@ -59,10 +69,13 @@ class Record:
         self.log = Log(self.path, self.resumed) if self.writes else None
         self.clock = self.updates[0].clock
         self.profiler = self.profile() if self.training.profile and self.writes else None
-        self.saved = self.resumed
+        self.saved = self.reached = self.resumed
         self.started = self.ticked = time.perf_counter()
         self.logged = self.resumed
         self.spent: dict[str, float] = {}
+        self.glimpse: dict[str, str] = {}
+        self.signals: Signals | None = None
+        self.alarm = Alarm(self.about, self.training.stop_on, self.log.signals() if self.log else [])
         self.bar = tqdm(
             total=self.training.steps,
             initial=self.resumed,
@@ -78,7 +91,7 @@ class Record:
 
     def tick(self, done: int) -> None:
         """Write what is due when `done` steps are done."""
-        training = self.training
+        training, self.reached = self.training, done
         self.bar.update()
         if self.profiler:
             self.profiler.step()
@@ -86,6 +99,8 @@ class Record:
             self.report(done)
         if training.sample_every and done % training.sample_every == 0:
             self.show(done)
+        if training.signal_every and (done % training.signal_every == 0 or done == training.steps):
+            self.measure(done)
         if done % training.checkpoint_every == 0:
             self.checkpoint(done)
 
@@ -100,7 +115,7 @@ class Record:
             self.spent = dict(self.clock.spent)
             self.log.write(done, losses=means, kimg=kimg, images_per_s=round(speed, 1), shares=shares)
         losses = {name.removesuffix("/loss"): f"{value:.4g}" for name, value in means.items() if name.endswith("/loss")}
-        self.bar.set_postfix({**losses, "images/s": f"{speed:,.0f}"}, refresh=False)
+        self.bar.set_postfix({**losses, **self.glimpse, "images/s": f"{speed:,.0f}"}, refresh=False)
 
     def images_per_s(self) -> float:
         """Throughput of the whole run so far, everything included."""
@@ -137,6 +152,44 @@ class Record:
         rows = self.held_out[: pictures.ON_A_PAGE]
         return images.to_float(torch.from_numpy(np.ascontiguousarray(self.items[rows])))
 
+    def measure(self, done: int) -> None:
+        """Signals of this step, and what they say now; the first rank measures, for all have the same weights."""
+        if not self.log or self.shown is None:
+            return
+        try:
+            self.signals = self.signals or self.probe(self.shown)
+            found = {"items": self.about.train, "held_out": self.about.held_out, **self.signals.measure()}
+        except (
+            RuntimeError,
+            ValueError,
+            TypeError,
+            AttributeError,
+            KeyError,
+            IndexError,
+            NotImplementedError,
+        ) as error:
+            # A model of somebody's own may not bear being looked at, and is trained all the same.
+            self.shown = None
+            reason = (str(error).splitlines() or [""])[0][:160]
+            logger.warning(f"going on without signals: {type(self.model).__name__} cannot be measured ({reason})")
+            return
+        self.log.write(done, signals=found)
+        self.glimpse = alarm.glimpse(found)
+        for verdict in self.alarm.hear(done, found, checkpoint.steps(self.path / "checkpoints")):
+            self.bar.clear()
+            logger.warning(f"step {done:,}: {verdict.title}: {verdict.sentence} (nacre diagnose {self.path} says more)")
+
+    def probe(self, shown: np.ndarray) -> Signals:
+        """What measures signals, on rows spread over what is trained on."""
+        rows = shown[:: max(1, len(shown) // TRAIN)][:TRAIN]
+        train, held_out = (floats(self.items, each, range(len(each))) for each in (rows, self.held_out[:HELD_OUT]))
+        return Signals(self.model, self.average.model, self.updates, train, held_out, self.training.seed)
+
+    @property
+    def stopped(self) -> Verdict | None:
+        """The verdict that the run was to be stopped on, if it was met."""
+        return self.alarm.stopped
+
     def checkpoint(self, done: int, *, judge: bool = True) -> None:
         """Judge the averaged weights (unless the run is only interrupted) and save everything.
 
@@ -170,6 +223,11 @@ class Record:
                     f"a weight of objective '{update.objective.name}' is no longer a number by step {done - 1}; "
                     "checkpoints written before are kept. Try a lower --lr, --clip 1, or --warmup 500."
                 )
+
+    def fail(self, error: TrainingError) -> None:
+        """Note how training ended, for a diagnosis."""
+        if self.log:
+            self.log.write(self.reached + 1, failure=str(error))
 
     def finish(self, done: int, *, complete: bool) -> None:
         """The last checkpoint; and, when all steps are done, the pictures that are worth making once."""

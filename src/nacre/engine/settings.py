@@ -5,13 +5,18 @@ from dataclasses import dataclass
 from typing import Literal
 
 from nacre.errors import ConfigError
+from nacre.metrics.verdicts import NAMES
 from nacre.schedules import Schedule
 from nacre.seeds import LARGEST_SEED
 
 FREE_TO_CHANGE = frozenset(
-    "steps epochs log_every sample_every checkpoint_every keep profile device devices nodes strategy timeout".split()  # noqa: SIM905
+    {"steps", "epochs", "log_every", "sample_every", "signal_every", "stop_on", "checkpoint_every", "keep", "profile"}
+    | {"device", "devices", "nodes", "strategy", "timeout"}
 )
 """What a resumed run may change: how long it goes on, what it writes down, and where it runs."""
+
+DISEASES = tuple(name for name in NAMES if name != "healthy")
+"""Verdicts that can stop a run."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +46,9 @@ class Training:
         log_every: steps between two lines of the log, each the mean over the steps since the last. By default 100, or
             more in a long run, for a thousand lines at most.
         sample_every: steps between two sample grids; 0 for none. By default 1000, or more, for fifty grids at most.
+        signal_every: steps between two looks at how training stands, from which `nacre diagnose` draws its verdicts; 0 for
+            none. By default 100, or more in a long run, for 64 looks at most: two or three hundredths of the time.
+        stop_on: verdicts that stop the run when they turn bad, such as collapse,divergence; it is saved and can be resumed.
         checkpoint_every: steps between two checkpoints.
         keep: checkpoints to keep, besides the best.
         profile: write a trace of ten steps, or of half a shorter run, to trace.json in the run, for chrome://tracing or
@@ -67,6 +75,8 @@ class Training:
     compile: Literal["auto", "on", "off"] = "auto"
     log_every: int | None = None
     sample_every: int | None = None
+    signal_every: int | None = None
+    stop_on: tuple[str, ...] = ()
     checkpoint_every: int = 1000
     keep: int = 3
     profile: bool = False
@@ -93,9 +103,16 @@ class Training:
             value = getattr(self, name)
             if value is not None and not 0 < value < math.inf:
                 raise ConfigError(f"{flag(name)} must be greater than 0 and finite, got {value}.")
-        for name in ("warmup", "sample_every"):
+        for name in ("warmup", "sample_every", "signal_every"):
             if (getattr(self, name) or 0) < 0:
                 raise ConfigError(f"{flag(name)} must be 0 or greater, got {getattr(self, name)}.")
+        for name in self.stop_on:
+            if name not in DISEASES:
+                raise ConfigError(f"--stop-on takes {', '.join(DISEASES)}; got '{name}'.")
+        if self.stop_on and self.signal_every == 0:
+            raise ConfigError(
+                "--stop-on goes by the signals, and --signal-every 0 switches them off; drop one of them."
+            )
         if self.devices < 1 and self.devices != -1:
             raise ConfigError(f"--devices must be 1 or more, or -1 for all there are, got {self.devices}.")
         if not 0 <= self.ema < 1:

@@ -83,6 +83,7 @@ class GAN(nn.Module):
         self.shape, self.latent_dim, self.classes = shape, latent_dim, classes
         self.loss, self.r1, self.r2, self.pack, self.beta1 = loss, r1, r2, pack, beta1
         self.spectral_norm, self.augment = spectral_norm, augment
+        self.logistic = loss in ("non-saturating", "minimax")
         kind = networks.kind_for(shape, network, smallest=self.smallest)
         make: Callable[[int, Shape], nn.Module]
         judge: Callable[[Shape, int], nn.Module]
@@ -139,9 +140,8 @@ class GAN(nn.Module):
             labels = None if label is None else label.repeat(2)
             on_real, on_fake = self.discriminator(torch.cat([real, fake]), labels).chunk(2)
         loss = self.game(on_real, on_fake) + sum(getattr(self, name) / 2 * part for name, part in parts.items())
-        logistic = self.loss in ("non-saturating", "minimax")
         grades = {"d_real": on_real, "d_fake": on_fake}
-        return loss, {name: (d.sigmoid() if logistic else d).mean() for name, d in grades.items()} | parts
+        return loss, {name: (d.sigmoid() if self.logistic else d).mean() for name, d in grades.items()} | parts
 
     def generator_loss(self, batch: Batch, step: Step) -> tuple[Tensor, Logs]:
         """The generator's side of eq. 1, or its non-saturating form, or its side of another game."""

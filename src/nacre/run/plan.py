@@ -61,6 +61,7 @@ class Plan:
                 self.training,
                 log_every=asked.log_every,
                 sample_every=asked.sample_every,
+                signal_every=asked.signal_every,
                 profile=False,
             ),
         )

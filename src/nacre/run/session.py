@@ -30,7 +30,8 @@ from nacre.engine.record import Record
 from nacre.engine.settings import Training
 from nacre.engine.update import Update, lengths
 from nacre.engine.validate import Score
-from nacre.errors import ConfigError, Interrupted
+from nacre.errors import ConfigError, Interrupted, TrainingError
+from nacre.metrics.verdicts import Facts, Verdict
 from nacre.run.labels import labels_of, rows_of
 from nacre.run.place import stem
 from nacre.spec import Spec
@@ -50,12 +51,14 @@ class Run(os.PathLike[str]):
         done: steps done.
         steps: steps asked for.
         score: the last validation, if anything was kept aside.
+        stopped: the verdict that stopped it early, if it was told to stop on some (`stop_on`).
     """
 
     path: Path
     done: int
     steps: int
     score: Score | None = None
+    stopped: Verdict | None = None
 
     def __fspath__(self) -> str:
         return str(self.path)
@@ -94,10 +97,10 @@ def resolve(training: Training, chosen: Spec, dataset: DataSet) -> Training:
         steps = math.ceil(training.epochs * len(dataset.rows("train")) / batch_size)
     # What a run leaves behind does not grow with its length.
     log_every = training.log_every or max(100, steps // 1000)
+    signal_every = max(100, steps // 64) if training.signal_every is None else training.signal_every
     sample_every = max(1000, steps // 50) if training.sample_every is None else training.sample_every
-    return dataclasses.replace(
-        training, epochs=None, steps=steps, batch_size=batch_size, log_every=log_every, sample_every=sample_every
-    )
+    written = {"log_every": log_every, "sample_every": sample_every, "signal_every": signal_every}
+    return dataclasses.replace(training, epochs=None, steps=steps, batch_size=batch_size, **written)
 
 
 def go(
@@ -109,7 +112,7 @@ def go(
     save_first: bool = False,
     settle: Callable[[], None] = lambda: None,
 ) -> Run:
-    """Train until all steps are done or a signal comes; the run can be resumed from wherever that is.
+    """Train until all steps are done, a signal comes or a verdict stops it; it can be resumed from wherever that is.
 
     Args:
         path: the run, locked.
@@ -144,11 +147,14 @@ def go(
             done = loop.train(
                 updates, average, session.stream, record, start=start, steps=steps, stop=lambda: bool(caught)
             )
+        except TrainingError as error:
+            record.fail(error)
+            raise
         finally:
             record.close()
         logger.info(_where_the_time_went(record))
-    run = Run(path, done, steps, record.score)
-    if done < steps:
+    run = Run(path, done, steps, record.score, record.stopped)
+    if done < steps and not run.stopped:
         raise Interrupted(run, caught[0] if caught else signal.SIGTERM)
     return run
 
@@ -241,7 +247,14 @@ def _record(path: Path, session: Session, updates: list[Update], average: Averag
     held_out = session.data.rows("validation")
     data, training, ranks = session.data, session.training, session.ranks
     labels = labels_of(session.model, data)
-    return Record(path, session.model, average, updates, training, data.items, held_out, share, start, ranks, labels)
+    shown = rows_of(session.model, data, labels)
+    settings = {**chosen.complete(), **dataclasses.asdict(training)}
+    about = Facts(str(path), training.steps or 0, len(shown), len(held_out), settings)
+    return Record(
+        *(path, session.model, average, updates, training, data.items, held_out, share, start, ranks, labels),
+        about=about,
+        shown=shown,
+    )
 
 
 def _announce(path: Path, session: Session, updates: list[Update], start: int, pace: float) -> None:

@@ -1,0 +1,802 @@
+"""The diagnosis as a classifier: runs of every disease and healthy ones, and what an oracle says of each.
+
+    python benchmarks/diagnosis.py run --split set --limit-minutes 30
+    python benchmarks/diagnosis.py run --split test --limit-minutes 240
+    python benchmarks/diagnosis.py report --split test
+
+A run is trained, diagnosed from its log alone, and then looked at by the oracle, which has what a diagnosis has not: the known
+modes of a mixture and a referee for the classes of images, thousands of samples, all training and held-out items, the weights
+at many steps, and exact gradients. A recipe is only meant to make a run sick; what it is, the oracle says. Thresholds of the
+verdicts were set on the split "set" (toy densities and digits) and are tested on "test" (MNIST and Fashion-MNIST).
+
+One JSON line a run goes to the file of --out, so that a benchmark that is stopped goes on where it was.
+"""
+
+import argparse
+import json
+import logging
+import math
+import shutil
+import statistics
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.optim import Adam
+
+import nacre
+from nacre import data, images
+from nacre.data import DataSettings
+from nacre.data.toys import MIXTURES
+from nacre.engine import checkpoint, sampling, signals
+from nacre.engine.log import read
+from nacre.metrics import glance, points
+from nacre.metrics.remedies import Facts
+from nacre.metrics.sliced import sliced_wasserstein
+from nacre.metrics.verdicts import NAMES, verdicts
+from nacre.models.gan import GAN
+from nacre.models.vae import VAE
+from nacre.networks import is_image
+from nacre.protocols import Discriminates, Infers, Objective, Reconstructs, Samples
+from nacre.run.config import recorded
+from nacre.run.extractors import referee
+from nacre.spec import spec
+
+HERE = Path(__file__).resolve()
+OUT = Path("/tmp/runs/diagnosis")
+DISEASES = [name for name in NAMES if name not in ("healthy", "partial-collapse")]
+"""Full and partial collapse are one disease of two degrees."""
+
+
+# Models with mistakes that people make.
+
+
+class Uneven(GAN):
+    """A GAN whose players learn at different paces.
+
+    Args:
+        shape: of an item.
+        latent_dim: of the latent.
+        loss: the game.
+        r1: weight of the penalty.
+        network: of both players.
+        hidden: of the MLPs.
+        norm: of convolutions.
+        beta1: Adam's.
+        width: of convolutions.
+        judge_times: the discriminator's learning rate, times the ordinary one.
+        maker_times: the generator's.
+    """
+
+    def __init__(
+        self,
+        shape: tuple[int, ...],
+        *,
+        latent_dim: int = 64,
+        loss: str = "non-saturating",
+        r1: float = 0.0,
+        network: str = "auto",
+        hidden: tuple[int, ...] = (128, 128),
+        norm: str = "auto",
+        beta1: float = 0.5,
+        width: int = 16,
+        judge_times: float = 1.0,
+        maker_times: float = 1.0,
+    ) -> None:
+        super().__init__(
+            shape,
+            latent_dim=latent_dim,
+            loss=loss,  # type: ignore[arg-type]
+            r1=r1,
+            network=network,  # type: ignore[arg-type]
+            hidden=hidden,
+            norm=norm,  # type: ignore[arg-type]
+            beta1=beta1,
+            width=width,
+        )
+        self.judge_times, self.maker_times = judge_times, maker_times
+
+    def objectives(self) -> list[Objective]:
+        table = super().objectives()
+        times = {"discriminator": self.judge_times, "generator": self.maker_times}
+        return [
+            Objective(**{**vars(row), "optimizer": partial(Adam, lr=5e-4 * times[row.name], betas=(self.beta1, 0.999))})
+            for row in table
+        ]
+
+
+class Unscaled(GAN):
+    """A GAN whose samples are left as the tanh made them, in [-1, 1].
+
+    Args:
+        shape: of an item.
+        latent_dim: of the latent.
+        network: of both players.
+        hidden: of the MLPs.
+        width: of convolutions.
+    """
+
+    def __init__(
+        self,
+        shape: tuple[int, ...],
+        *,
+        latent_dim: int = 64,
+        network: str = "auto",
+        hidden: tuple[int, ...] = (128, 128),
+        width: int = 16,
+    ) -> None:
+        super().__init__(shape, latent_dim=latent_dim, network=network, hidden=hidden, width=width)  # type: ignore[arg-type]
+
+    def decode(self, z: Tensor) -> Tensor:
+        return 2 * self.generator(z) - 1
+
+
+class UnscaledVAE(VAE):
+    """A VAE whose means are shown as if they were in [-1, 1].
+
+    Args:
+        shape: of an item.
+        latent_dim: of the latent.
+        hidden: of the MLP.
+    """
+
+    def __init__(self, shape: tuple[int, ...], *, latent_dim: int = 16, hidden: tuple[int, ...] = (128, 128)) -> None:
+        super().__init__(shape, latent_dim=latent_dim, hidden=hidden)
+
+    def decode(self, z: Tensor) -> Tensor:
+        return 2 * super().decode(z) - 1
+
+
+class Bounded(GAN):
+    """A GAN of vectors whose outputs a sigmoid keeps in [0, 1], whatever the data.
+
+    Args:
+        shape: of an item.
+        latent_dim: of the latent.
+        hidden: of the MLPs.
+        r1: weight of the penalty.
+    """
+
+    def __init__(
+        self, shape: tuple[int, ...], *, latent_dim: int = 16, hidden: tuple[int, ...] = (128, 128), r1: float = 0.1
+    ) -> None:
+        super().__init__(shape, latent_dim=latent_dim, hidden=hidden, r1=r1)
+        self.generator.append(nn.Sigmoid())
+
+
+class SlowNorm(GAN):
+    """A GAN whose generator's batch norms hardly follow.
+
+    Args:
+        shape: of an item.
+        latent_dim: of the latent.
+        network: of both players.
+        hidden: of the MLPs.
+        width: of convolutions.
+        momentum: of the norms.
+    """
+
+    def __init__(
+        self,
+        shape: tuple[int, ...],
+        *,
+        latent_dim: int = 64,
+        network: str = "auto",
+        hidden: tuple[int, ...] = (128, 128),
+        width: int = 16,
+        momentum: float = 1e-4,
+    ) -> None:
+        super().__init__(shape, latent_dim=latent_dim, network=network, hidden=hidden, width=width, norm="batch")  # type: ignore[arg-type]
+        self.momentum = momentum
+        for module in self.generator.modules():
+            if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                module.momentum = momentum
+
+
+class Stillborn(VAE):
+    """A VAE whose hidden units start with a bias that keeps them shut.
+
+    Args:
+        shape: of an item.
+        latent_dim: of the latent.
+        hidden: of the MLP.
+        bias: of every hidden unit.
+    """
+
+    def __init__(
+        self,
+        shape: tuple[int, ...],
+        *,
+        latent_dim: int = 16,
+        hidden: tuple[int, ...] = (128, 128),
+        bias: float = -3.0,
+    ) -> None:
+        super().__init__(shape, latent_dim=latent_dim, hidden=hidden)
+        self.bias = bias
+        for part in (self.encoder, self.decoder):
+            layers = [layer for layer in part.modules() if isinstance(layer, nn.Linear)]
+            for layer in layers[:-1]:
+                nn.init.constant_(layer.bias, bias)
+
+
+# Recipes.
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A run to make.
+
+    Attributes:
+        name: unique.
+        split: "set" or "test".
+        meant: what it is meant to become; the oracle decides.
+        model: of the catalogue, or a class of this file.
+        data: the source, with settings.
+        flags: of model and training.
+    """
+
+    name: str
+    split: str
+    meant: str
+    model: str
+    data: Mapping[str, Any]
+    flags: Mapping[str, Any] = field(default_factory=dict)
+
+
+MLP = {"hidden": (128, 128), "batch_size": 64}
+SMALL = {"network": "conv", "width": 16, "batch_size": 64}
+"""For images of 16 pixels."""
+
+HEALTHY: dict[str, tuple[str, dict[str, Any]]] = {
+    "gan": ("gan", {**MLP, "network": "mlp", "r1": 1.0, "steps": 2500}),
+    "gan-r1": ("gan", {**MLP, "network": "mlp", "r1": 0.3, "steps": 2500, "beta1": 0.0}),
+    "lsgan": ("gan", {**MLP, "network": "mlp", "loss": "least-squares", "r1": 1.0, "steps": 2500}),
+    "hinge": ("gan", {**MLP, "network": "mlp", "loss": "hinge", "r1": 1.0, "steps": 2500}),
+    "conv": ("gan", {**SMALL, "r1": 1.0, "steps": 1000}),
+    "wgan_gp": ("wgan_gp", {**MLP, "network": "mlp", "steps": 4000, "lr": 5e-4}),
+    "r3gan": ("r3gan", {**MLP, "network": "mlp", "steps": 2500}),
+    "vaegan": ("vaegan", {**MLP, "network": "mlp", "latent_dim": 16, "steps": 2000}),
+    "vae": ("vae", {**MLP, "network": "mlp", "latent_dim": 16, "steps": 2500}),
+    "vae-conv": ("vae", {**SMALL, "latent_dim": 16, "steps": 1200}),
+    "vae-wide": ("vae", {"hidden": (256,), "batch_size": 64, "network": "mlp", "latent_dim": 32, "steps": 2500}),
+    "iwae": (
+        "iwae",
+        {"hidden": (100, 100), "batch_size": 64, "network": "mlp", "latent_dim": 16, "k": 5, "steps": 2000},
+    ),
+    "ae": ("ae", {**MLP, "network": "mlp", "latent_dim": 16, "steps": 2000}),
+    "ae-conv": ("ae", {**SMALL, "latent_dim": 16, "steps": 1000}),
+}
+
+SICK: dict[str, list[tuple[str, dict[str, Any]]]] = {
+    "collapse": [
+        ("gan", {**MLP, "network": "mlp", "r1": 0.0, "beta1": 0.9, "lr": 2e-3, "steps": 1200}),
+        ("gan", {**MLP, "network": "mlp", "r1": 0.0, "loss": "minimax", "lr": 1e-3, "steps": 1200}),
+        ("gan", {**MLP, "network": "mlp", "r1": 0.0, "latent_dim": 1, "steps": 1200}),
+        ("gan", {**SMALL, "r1": 0.0, "norm": "none", "lr": 2e-3, "steps": 500}),
+        ("Uneven", {**MLP, "network": "mlp", "maker_times": 10.0, "steps": 1200}),
+    ],
+    "strong-discriminator": [
+        ("Uneven", {**MLP, "network": "mlp", "loss": "minimax", "judge_times": 20.0, "steps": 1200}),
+        ("Uneven", {**MLP, "network": "mlp", "loss": "minimax", "judge_times": 5.0, "maker_times": 0.2, "steps": 1200}),
+        ("Uneven", {**SMALL, "loss": "minimax", "judge_times": 5.0, "maker_times": 0.1, "steps": 500}),
+        ("Uneven", {**MLP, "network": "mlp", "judge_times": 20.0, "maker_times": 0.2, "steps": 1200}),
+    ],
+    "weak-discriminator": [
+        ("Uneven", {**MLP, "network": "mlp", "judge_times": 0.01, "steps": 1200}),
+        ("gan", {**MLP, "network": "mlp", "r1": 3000.0, "steps": 1200}),
+        ("Uneven", {**SMALL, "judge_times": 0.003, "steps": 500}),
+        ("gan", {**SMALL, "r1": 3000.0, "steps": 500}),
+    ],
+    "oscillation": [
+        ("gan", {**MLP, "network": "mlp", "r1": 0.0, "beta1": 0.9, "lr": 1e-3, "steps": 1200}),
+        ("gan", {**MLP, "network": "mlp", "r1": 0.0, "beta1": 0.95, "lr": 2e-3, "loss": "minimax", "steps": 1200}),
+        ("gan", {**MLP, "network": "mlp", "r1": 0.0, "beta1": 0.9, "loss": "hinge", "lr": 2e-3, "steps": 1200}),
+    ],
+    "divergence": [
+        ("gan", {**MLP, "network": "mlp", "r1": 0.0, "lr": 0.1, "steps": 500}),
+        ("vae", {**MLP, "network": "mlp", "latent_dim": 16, "lr": 1.0, "steps": 500}),
+        ("wgan_gp", {**MLP, "network": "mlp", "lr": 0.3, "steps": 500}),
+        ("r3gan", {**MLP, "network": "mlp", "lr": 0.1, "steps": 500}),
+    ],
+    "overfit-discriminator": [
+        ("gan", {**MLP, "network": "mlp", "r1": 0.0, "augment": False, "few": 100, "steps": 1200}),
+        ("gan", {**SMALL, "r1": 0.01, "augment": False, "few": 200, "steps": 500}),
+    ],
+    "posterior-collapse": [
+        ("vae", {**MLP, "network": "mlp", "latent_dim": 16, "beta": 50.0, "steps": 1200}),
+        ("vae", {**MLP, "network": "mlp", "latent_dim": 8, "beta": 20.0, "steps": 1200}),
+        ("vae", {**SMALL, "latent_dim": 16, "beta": 50.0, "steps": 500}),
+        ("vae", {**MLP, "network": "mlp", "latent_dim": 16, "likelihood": "gaussian", "sigma": 5.0, "steps": 1200}),
+    ],
+    "blurry-decoder": [
+        ("vae", {**MLP, "network": "mlp", "latent_dim": 16, "beta": 12.0, "steps": 1200}),
+        ("vae", {**MLP, "network": "mlp", "latent_dim": 16, "likelihood": "gaussian", "sigma": 1.5, "steps": 1200}),
+        ("ae", {**MLP, "network": "mlp", "latent_dim": 1, "steps": 500}),
+    ],
+    "memorization": [
+        ("gan", {**MLP, "network": "mlp", "r1": 1.0, "augment": False, "few": 50, "steps": 3000}),
+        (
+            "vae",
+            {
+                **MLP,
+                "network": "mlp",
+                "latent_dim": 2,
+                "few": 100,
+                "sigma": 0.05,
+                "likelihood": "gaussian",
+                "steps": 2500,
+            },
+        ),
+        ("r3gan", {**MLP, "network": "mlp", "few": 50, "augment": False, "steps": 3000}),
+    ],
+    "little-data": [
+        ("ae", {**MLP, "network": "mlp", "latent_dim": 32, "few": 100, "steps": 1200}),
+        ("vae", {**MLP, "network": "mlp", "latent_dim": 16, "few": 100, "steps": 1200}),
+        ("vae", {**SMALL, "latent_dim": 16, "few": 100, "steps": 1000}),
+    ],
+    "dead-units": [
+        ("Stillborn", {**MLP, "bias": -3.0, "steps": 1000}),
+        ("Stillborn", {"hidden": (256, 128), "batch_size": 64, "bias": -6.0, "steps": 1000}),
+        ("ae", {**MLP, "network": "mlp", "latent_dim": 16, "lr": 0.1, "steps": 500}),
+    ],
+    "value-range": [
+        ("Unscaled", {**MLP, "network": "mlp", "steps": 1000}),
+        ("Unscaled", {**SMALL, "steps": 400}),
+        ("UnscaledVAE", {**MLP, "steps": 1000}),
+    ],
+    "batchnorm-drift": [
+        ("SlowNorm", {**MLP, "network": "mlp", "steps": 1000}),
+        ("SlowNorm", {**SMALL, "steps": 500}),
+        ("SlowNorm", {**SMALL, "momentum": 1e-3, "steps": 300}),
+    ],
+}
+
+SOURCES = {
+    "ring8": {"data": "toy:ring8"},
+    "grid25": {"data": "toy:grid25"},
+    "swissroll": {"data": "toy:swissroll"},
+    "digits": {"data": "digits"},
+    "mnist": {"data": "mnist", "image_size": 16},
+    "fashion": {"data": "fashion-mnist", "image_size": 16},
+    "mnist28": {"data": "mnist"},
+}
+TOYS = ("ring8", "grid25", "swissroll")
+PLACES = {"set": TOYS, "test": ("mnist", "fashion")}
+
+
+def recipes() -> Iterator[Recipe]:
+    """All of them, so mixed that a slice holds something of everything."""
+    sick = [(f"{meant}-{n}", meant, *way) for meant, ways in SICK.items() for n, way in enumerate(ways)]
+    well = [(name, "healthy", *way) for name, way in HEALTHY.items()]
+    mixed = [way for _, way in sorted(enumerate([*sick, *well]), key=lambda pair: (pair[0] * 7 % 11, pair[0]))]
+    for seed in range(5):
+        for number, (name, meant, model, flags) in enumerate(mixed):
+            for split, places in PLACES.items():
+                turned = [places[(number + seed + k) % len(places)] for k in range(2 if split == "test" else 1)]
+                for place in ("digits", *turned) if split == "set" else turned:
+                    recipe = _recipe(name, split, meant, model, place, flags, seed)
+                    if recipe:
+                        yield recipe
+
+
+def _recipe(
+    way: str, split: str, meant: str, model: str, place: str, flags: Mapping[str, Any], seed: int
+) -> Recipe | None:
+    """One run; None where the data cannot be had so."""
+    toy = place in TOYS
+    images_only = {"Unscaled", "UnscaledVAE"}
+    if toy and (flags.get("network") == "conv" or model in images_only or flags.get("likelihood")):
+        return None
+    if (
+        toy
+        and model in ("vae", "ae", "iwae", "Stillborn", "vaegan")
+        and meant in ("blurry-decoder", "healthy", "posterior-collapse")
+    ):
+        return None
+    settings, own = dict(SOURCES[place]), dict(flags)
+    if place == "digits" and flags.get("network") == "conv":
+        settings["image_size"] = 16
+    few = own.pop("few", None)
+    if few and toy:
+        return None
+    if few:
+        settings["validation"] = 1 - few / {"digits": 1707, "mnist": 60000, "fashion": 60000}[place]
+    if toy:
+        own |= {"latent_dim": min(16, own.get("latent_dim", 16))}
+    return Recipe(f"{way}.{place}.{seed}", split, meant, model, settings, {**own, "seed": seed})
+
+
+# The oracle.
+
+SAMPLES = 4000
+"""That the oracle looks at."""
+
+REAL = 4000
+"""Held-out items, at most."""
+
+
+class Oracle:
+    """What is true of a run.
+
+    Args:
+        run: its folder, with all of its checkpoints.
+        recipe: for the data; what was meant is not looked at.
+    """
+
+    def __init__(self, run: Path, recipe: Recipe, failed: bool) -> None:
+        self.run, self.failed = run, failed
+        config = recorded(run)
+        self.data = data.load(DataSettings(**config["data"]))
+        name = config["model"] if ":" not in config["model"] else f"{HERE}:{config['model'].split(':')[1]}"
+        self.spec = spec(name, config["parameters"])
+        self.seen = self.items("train", 10_000)
+        self.real = torch.cat([self.items("validation", REAL), self.items("test", REAL)])[:REAL]
+        self.spread = math.sqrt(float(self.real.flatten(1).var(0).sum()))
+        self.steps = checkpoint.steps(run / "checkpoints")
+        self.kinds, self.counts = self.modes(recipe)
+
+    def items(self, split: str, most: int) -> Tensor:
+        rows = self.data.rows(split)
+        rows = rows[np.linspace(0, len(rows) - 1, min(most, len(rows))).astype(int)] if len(rows) else rows
+        return images.to_float(torch.from_numpy(np.ascontiguousarray(self.data.items[rows])))
+
+    def model(self, step: int, averaged: bool) -> nn.Module:
+        state = checkpoint.load(self.run / "checkpoints", step)
+        module = self.spec.build(self.data.shape)
+        module.load_state_dict(state["average" if averaged and state["average"] else "model"])
+        return module.eval()
+
+    def modes(self, recipe: Recipe) -> tuple[Any, int]:
+        """Items to the numbers of their modes: the mixture's, or the classes that a referee sees; and how many there are."""
+        toy = recipe.data["data"].removeprefix("toy:")
+        if toy in MIXTURES:
+            centers = torch.from_numpy(MIXTURES[toy].centers)
+            return lambda x: points.nearest_center(x.double(), centers), len(centers)
+        if is_image(self.data.shape):
+            plain = {name: value for name, value in recipe.data.items() if name != "validation"}
+            judge = referee(data.load(DataSettings(**plain)))
+            return lambda x: judge.probabilities(x.clamp(0, 1)).argmax(1), len(self.data.classes)
+        centers, _ = points.k_means(self.seen[:4000].double(), 12)
+        return lambda x: points.nearest_center(x.double(), centers), len(centers)
+
+    def shares(self, x: Tensor) -> Tensor:
+        found = self.kinds(x.float())
+        return found.bincount(minlength=self.counts).double() / len(found)
+
+    def truth(self) -> dict[str, Any]:
+        """Measures by name; `labels` makes diseases of them."""
+        last = self.model(self.steps[-1], averaged=True)
+        found: dict[str, Any] = {"train": len(self.data.rows("train"))}
+        if isinstance(last, Samples):
+            made = sampling.sample(last, SAMPLES).float()
+            found["finite"] = float(made.isfinite().double().mean())
+            if found["finite"] == 1:
+                found |= self.of_samples(made) | self.of_norms(last, made)
+        if isinstance(last, Reconstructs):
+            found |= self.of_reconstructions(last)
+        if isinstance(last, Infers):
+            mean, std = last.posterior(self.real)
+            kl = ((mean.square() + std.square() - 1) / 2 - std.log()).mean(0)
+            if [law.shape for law in getattr(last, "prior", {}).values()] == [tuple(kl.shape)]:
+                found |= {"kl": [round(float(each), 4) for each in kl], "rate": float(kl.sum())}
+        if hasattr(last, "log_likelihood"):
+            count = 1000
+            found["elbo"] = float(sampling.log_likelihood(last, self.real[:count]).mean())
+            found["elbo_train"] = float(sampling.log_likelihood(last, self.seen[:count]).mean())
+        found["dead"] = self.dead(self.model(self.steps[-1], averaged=False))
+        if isinstance(last, Discriminates) and isinstance(last, Samples):
+            found |= self.of_game()
+        return found
+
+    def of_samples(self, made: Tensor) -> dict[str, float]:
+        """Modes, neighbours in pixels, range, and how far the samples are off, now and at best."""
+        real, got = self.shares(self.real), self.shares(made)
+        flat, seen, unseen = (each.flatten(1).double() for each in (made, self.seen, self.real))
+        centers, _ = points.k_means(seen[:5000], min(50, len(seen) // 10))
+        fine, own = (
+            points.nearest_center(each, centers).bincount(minlength=len(centers)).double() / len(each)
+            for each in (flat, seen)
+        )
+        near = points.neighbors(flat[:2000], seen)[1][:, 0].sqrt()
+        new = points.neighbors(unseen[:2000], seen)[1][:, 0].sqrt()
+        low, high = float(self.seen.min()), float(self.seen.max())
+        slack = 0.05 * (high - low)
+        count = min(len(made), len(self.real))
+        fit = glance.above(
+            *(points.neighbors(a, b)[1][:, 0] for a, b in ((unseen[:1000], flat), (flat[:1000], unseen)))
+        )
+        return {
+            "lost": float(real[got < real / 5].sum()),
+            "lost_fine": float(own[fine < own / 5].sum()),
+            "diversity": math.sqrt(float(flat.var(0).sum())) / self.spread,
+            "captured": int((got > 0).sum()),
+            "nearest": float(near.median() / new.median()),
+            "copies": float((near < new.quantile(0.05)).double().mean()),
+            "beyond": float(((made < low - slack) | (made > high + slack)).double().mean()),
+            "unreached": float(((self.real < made.min() - slack) | (self.real > made.max() + slack)).double().mean()),
+            "distance": sliced_wasserstein(made[:count], self.real[:count]) / self.scale(),
+            "fit": fit,
+        }
+
+    def scale(self) -> float:
+        """Standard deviation of the real items along a random direction."""
+        return self.spread / math.sqrt(self.real[0].numel())
+
+    def of_norms(self, model: Any, made: Tensor) -> dict[str, float]:
+        """How far samples move if batch norms go by the batch."""
+        if not signals.batch_norms(model):
+            return {}
+        with signals.still(model), signals.by_batch(model):
+            other = sampling.sample(model, SAMPLES)
+        return {"drift": float((other - made).flatten(1).square().sum(1).mean().sqrt()) / self.spread}
+
+    def of_reconstructions(self, model: Any) -> dict[str, float]:
+        found = {}
+        for name, items in (("explained", self.real), ("explained_train", self.seen[:REAL])):
+            remade = sampling.apply(model.reconstruct, items, model)
+            error = float((remade - items).flatten(1).double().square().sum(1).mean())
+            found[name] = 1 - error / self.spread**2
+            low, high = float(items.min()), float(items.max())
+            slack = 0.05 * (high - low)
+            found[f"{name}_beyond"] = float(((remade < low - slack) | (remade > high + slack)).double().mean())
+        return found
+
+    def dead(self, model: Any) -> dict[str, float]:
+        """Units that no held-out item and none of 2,000 samples moves."""
+        with signals.still(model), signals.units(model, most=2000) as alive, signals.by_batch(model):
+            if isinstance(model, Samples):
+                made = model.sample(nacre_noise(model, 2000))
+            if isinstance(model, Discriminates) and isinstance(model, Samples):
+                model.realness(torch.cat([self.real[:1000], made[:1000]]))
+            if isinstance(model, Reconstructs):
+                model.reconstruct(self.real[:2000])
+        return alive()
+
+    def of_game(self) -> dict[str, Any]:
+        """Of the weights in training, at the last steps kept: exact gradients, ranks of all items, modes that come and go."""
+        kept = [step for step in self.steps if step >= 0.7 * self.steps[-1]]
+        rows, shares = [], []
+        for step in kept:
+            model: Any = self.model(step, averaged=False)
+            with signals.still(model), signals.by_batch(model):
+                made = sampling_in_batches(model, 2000)
+                if not bool(made.isfinite().all()):
+                    continue
+                shares.append(self.shares(made))
+                if step < kept[-4 if len(kept) > 3 else 0]:
+                    continue
+                on = {
+                    name: in_batches(model.realness, items)
+                    for name, items in (("real", self.real), ("train", self.seen[:REAL]), ("fake", made))
+                }
+                row = {
+                    "auc": glance.above(on["real"], on["fake"]),
+                    "auc_train": glance.above(on["train"], on["real"]),
+                    "d_real": float(on["real"].sigmoid().mean()),
+                    "d_fake": float(on["fake"].sigmoid().mean()),
+                    "right": float(torch.cat([on["real"] > 0, on["fake"] < 0]).double().mean()),
+                    "slope": self.slope(model, made[:1000]),
+                }
+                rows.append(row)
+        found: dict[str, Any] = {name: statistics.median(row[name] for row in rows) for name in rows[0]} if rows else {}
+        moves = [float((a - b).abs().sum()) / 2 for a, b in zip(shares, shares[1:], strict=False)]
+        judged = {"swing": statistics.mean(moves)} if moves else {}
+        return found | judged | {"judge": self.judge(made[:1000])} if rows else judged
+
+    def slope(self, model: Any, made: Tensor) -> float:
+        """‖∂L/∂x‖ of the generator's own loss at its samples, times the data's spread: what a standard deviation would gain."""
+        with torch.enable_grad():
+            x = made.detach().requires_grad_()
+            logit = in_batches(model.realness, x)
+            kind = getattr(model, "loss", "")
+            loss = -nn.functional.softplus(logit) if kind == "minimax" else nn.functional.softplus(-logit)
+            loss = loss if getattr(model, "logistic", False) else -logit
+            gradient = torch.autograd.grad(loss.sum(), x)[0]
+        return float(gradient.flatten(1).norm(dim=1).mean()) * self.spread
+
+    def judge(self, made: Tensor) -> float:
+        """Accuracy of an independent judge: one nearest neighbour, each item left out in turn, in pixels."""
+        count = min(len(made), len(self.real), 1000)
+        both = torch.cat([self.real[:count], made[:count]]).flatten(1).double()
+        index = points.neighbors(both)[0][:, 0]
+        return float(((index < count) == (torch.arange(2 * count) < count)).double().mean())
+
+
+def nacre_noise(model: Any, count: int) -> dict[str, Tensor]:
+    return nacre.seeds.noises(model.prior, 0, "oracle", rows=range(count))
+
+
+def sampling_in_batches(model: Any, count: int) -> Tensor:
+    noise = nacre_noise(model, count)
+    parts = [{name: each[at : at + 250] for name, each in noise.items()} for at in range(0, count, 250)]
+    return torch.cat([model.sample(part) for part in parts])
+
+
+def in_batches(function: Any, items: Tensor) -> Tensor:
+    return torch.cat([function(items[at : at + 250]) for at in range(0, len(items), 250)])
+
+
+def labels(truth: Mapping[str, Any]) -> set[str]:
+    """The diseases that a run has by the oracle."""
+    has = lambda name, test: truth.get(name) is not None and test(truth[name])  # noqa: E731
+    found = set()
+    if truth.get("failed") or has("finite", lambda x: x < 1):
+        return {"divergence"}
+    if has("distance", lambda x: x >= 1.5):
+        found.add("divergence")
+    if has("lost", lambda x: x >= 0.08) or has("lost_fine", lambda x: x >= 0.5) or has("diversity", lambda x: x <= 0.1):
+        found.add("collapse")
+    if (
+        has("d_fake", lambda x: x <= 0.02)
+        and truth.get("logistic")
+        and (truth["right"] >= 0.98 or truth["slope"] <= 0.05)
+    ):
+        found.add("strong-discriminator")
+    if has("auc", lambda x: x <= 0.6) and truth["judge"] >= 0.9:
+        found.add("weak-discriminator")
+    if has("swing", lambda x: x >= 0.25):
+        found.add("oscillation")
+    if has("auc_train", lambda x: x >= 0.62):
+        found.add("overfit-discriminator")
+    if has("rate", lambda x: x <= 0.5):
+        found.add("posterior-collapse")
+    if has("explained", lambda x: x <= 0.3):
+        found.add("blurry-decoder")
+    if has("nearest", lambda x: x <= 0.6) and truth["copies"] >= 0.4:
+        found.add("memorization")
+    gap = has("explained", lambda x: truth["explained_train"] - x >= 0.15)
+    nats = has("elbo", lambda x: truth["elbo_train"] - x >= 0.1 * abs(truth["elbo_train"]))
+    if truth["train"] < 5000 and (gap or nats or found & {"overfit-discriminator", "memorization"}):
+        found.add("little-data")
+    if any(share >= 0.7 for share in truth.get("dead", {}).values()):
+        found.add("dead-units")
+    if any(has(name, lambda x: x >= 0.1) for name in ("beyond", "explained_beyond")):
+        found.add("value-range")
+    if has("drift", lambda x: x >= 0.5):
+        found.add("batchnorm-drift")
+    return found
+
+
+# Runs, and what comes of them.
+
+
+def play(recipe: Recipe, folder: Path) -> dict[str, Any]:
+    """Train a recipe, diagnose it from its log, and ask the oracle."""
+    run = folder / recipe.name
+    shutil.rmtree(run, ignore_errors=True)
+    model = recipe.model if recipe.model[0].islower() else f"{HERE}:{recipe.model}"
+    steps = recipe.flags["steps"]
+    cadence = {"signal_every": max(1, steps // 40), "checkpoint_every": max(1, steps // 16), "keep": 20}
+    quiet = {"sample_every": 0, "log_every": max(100, steps // 10), "device": "cpu", "compile": "off"}
+    begun, failure = time.perf_counter(), ""
+    try:
+        nacre.train(model, out=run, **recipe.data, **quiet, **cadence, **recipe.flags)
+    except nacre.NacreError as error:
+        failure = str(error)
+        if not (run / "log.jsonl").exists():
+            raise
+    trained = time.perf_counter() - begun
+    lines = [line for line in read(run) if "signals" in line]
+    config = recorded(run)
+    row: dict[str, Any] = {**asdict(recipe), "seconds": round(trained, 1), "failure": failure, "history": lines}
+    row["settings"] = {**config["parameters"], **config["training"]}
+    row["finite_weights"] = bool(checkpoint.steps(run / "checkpoints"))
+    truth: dict[str, Any] = {"failed": bool(failure), "train": 0, "held_out": 0}
+    if row["finite_weights"]:
+        oracle = Oracle(run, recipe, bool(failure))
+        truth |= oracle.truth()
+        truth["held_out"] = len(oracle.data.rows("validation"))
+        truth["logistic"] = bool(getattr(oracle.model(oracle.steps[-1], averaged=True), "logistic", False))
+    row["truth"], row["oracle_seconds"] = truth, round(time.perf_counter() - begun - trained, 1)
+    shutil.rmtree(run, ignore_errors=True)
+    return row
+
+
+def diagnosed(row: Mapping[str, Any]) -> set[str]:
+    """What the rules of today say of a run."""
+    truth, flags = row["truth"], row["flags"]
+    about = Facts("RUN", flags["steps"], truth["train"], truth["held_out"], row["settings"], (), row["failure"])
+    said = {verdict.name for verdict in verdicts(row["history"], about) if verdict.severity == "bad"}
+    return {"collapse" if name == "partial-collapse" else name for name in said}
+
+
+def rows_of(out: Path, split: str | None = None) -> list[dict[str, Any]]:
+    file = out / "runs.jsonl"
+    lines = file.read_text().splitlines() if file.exists() else []
+    rows = [json.loads(line) for line in lines]
+    return [row for row in rows if split in (None, row["split"])]
+
+
+def wilson(right: int, of: int) -> tuple[float, float]:
+    """The 95 % interval of a share (Wilson 1927)."""
+    if not of:
+        return 0.0, 1.0
+    z, share = 1.96, right / of
+    middle, half = share + z * z / (2 * of), z * math.sqrt(share * (1 - share) / of + z * z / (4 * of * of))
+    return (middle - half) / (1 + z * z / of), (middle + half) / (1 + z * z / of)
+
+
+def report(rows: list[dict[str, Any]]) -> str:
+    """Recall by disease, false alarms, and what was taken for what, as markdown."""
+    judged = [(labels(row["truth"]), diagnosed(row)) for row in rows]
+    lines = ["| disease | runs that have it | found | recall (95 %) | said where it is not |", "|---|---|---|---|---|"]
+    recalls = []
+    for name in DISEASES:
+        have = [said for true, said in judged if name in true]
+        found = sum(name in said for said in have)
+        wrong = sum(name in said for true, said in judged if name not in true)
+        low, high = wilson(found, len(have))
+        recalls += [found / len(have)] if have else []
+        recall = f"{found / len(have):.0%} ({low:.0%} to {high:.0%})" if have else "none"
+        lines.append(f"| {NAMES[name]} | {len(have)} | {found} | {recall} | {wrong} |")
+    healthy = [said for true, said in judged if not true]
+    alarms = sum(bool(said) for said in healthy)
+    low, high = wilson(alarms, len(healthy))
+    mean = statistics.mean(recalls) if recalls else math.nan
+    lines += ["", f"Macro recall over {len(recalls)} diseases: {mean:.1%}."]
+    lines += [f"False alarms: {alarms} of {len(healthy)} healthy runs ({low:.1%} to {high:.1%})."]
+    columns = [*DISEASES, "healthy"]
+    lines += ["", "| true \\ said | " + " | ".join(columns) + " |", "|" + "---|" * (len(columns) + 1)]
+    for name in columns:
+        cells = [said or {"healthy"} for true, said in judged if name in (true or {"healthy"})]
+        lines.append(f"| {name} | " + " | ".join(str(sum(c in cell for cell in cells) or "") for c in columns) + " |")
+    return "\n".join(lines)
+
+
+def misses(rows: list[dict[str, Any]]) -> str:
+    """The runs that are diagnosed otherwise than they are."""
+    lines = []
+    for row in rows:
+        true, said = labels(row["truth"]), diagnosed(row)
+        if true != said:
+            numbers = {k: round(v, 3) if isinstance(v, float) else v for k, v in row["truth"].items() if k != "kl"}
+            lines.append(
+                f"{row['name']} ({row['split']}): missed {sorted(true - said)}, said {sorted(said - true)}\n    {numbers}"
+            )
+    return "\n".join(lines)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("task", choices=("run", "report", "misses", "list"))
+    parser.add_argument("--split", choices=("set", "test"))
+    parser.add_argument("--out", type=Path, default=OUT)
+    parser.add_argument("--limit-minutes", type=float, default=math.inf)
+    parser.add_argument("--only", default="", help="part of a name")
+    told = parser.parse_args()
+    torch.set_num_threads(1)
+    logging.getLogger("nacre").setLevel(logging.ERROR)
+    chosen = [r for r in recipes() if told.split in (None, r.split) and told.only in r.name]
+    if told.task == "list":
+        print("\n".join(f"{recipe.split} {recipe.name}" for recipe in chosen))
+    elif told.task == "run":
+        told.out.mkdir(parents=True, exist_ok=True)
+        done = {row["name"] for row in rows_of(told.out)}
+        until = time.monotonic() + 60 * told.limit_minutes
+        for recipe in chosen:
+            if recipe.name in done or time.monotonic() > until:
+                continue
+            try:
+                row = play(recipe, told.out)
+            except (RuntimeError, ValueError, KeyError) as error:  # one run that cannot be judged stops no other
+                print(f"{recipe.name}: {type(error).__name__}: {error}", flush=True)
+                continue
+            with (told.out / "runs.jsonl").open("a") as file:
+                file.write(json.dumps(row) + "\n")
+            true, said = sorted(labels(row["truth"])), sorted(diagnosed(row))
+            print(f"{recipe.name}: {true} / {said} ({row['seconds']} + {row['oracle_seconds']} s)", flush=True)
+    else:
+        rows = rows_of(told.out, told.split)
+        print(report(rows) if told.task == "report" else misses(rows))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

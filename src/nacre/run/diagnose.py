@@ -1,0 +1,128 @@
+"""What is wrong with a run: its signals, read from the log or measured now, and the verdicts that they come to."""
+
+import dataclasses
+import os
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from nacre import data, images
+from nacre.data import DataSettings
+from nacre.engine import checkpoint
+from nacre.engine.log import read
+from nacre.engine.signals import HELD_OUT, TRAIN, Signals
+from nacre.errors import ConfigError
+from nacre.metrics.verdicts import LEAST, Facts, Verdict, verdicts
+from nacre.run import config as configuration
+from nacre.run.config import trusted
+from nacre.run.labels import labels_of, rows_of
+from nacre.run.session import build
+from nacre.spec import spec
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """What is wrong with a run.
+
+    Attributes:
+        path: the run.
+        verdicts: the gravest first; one that is healthy where nothing is wrong; none where nothing can be said.
+        step, steps: of the last look, and the whole run's.
+        looks: how many times the run was looked at.
+        signals: what the last look saw.
+        note: why nothing can be said, or "".
+    """
+
+    path: Path
+    verdicts: tuple[Verdict, ...]
+    step: int
+    steps: int
+    looks: int
+    signals: Mapping[str, Any]
+    note: str = ""
+
+    @property
+    def healthy(self) -> bool:
+        """Whether something can be said, and nothing is wrong."""
+        return bool(self.verdicts) and all(verdict.severity == "good" for verdict in self.verdicts)
+
+
+def diagnose(
+    path: str | os.PathLike[str], *, measure: bool = False, model: str | None = None, device: str = "cpu"
+) -> Diagnosis:
+    """Read the signals of a run, and say what they mean. Nothing is trained.
+
+    Args:
+        path: the run.
+        measure: look at its checkpoints now, instead of reading the log: for runs without signals.
+        model: "FILE.py:CLASS", to measure a model of your own.
+        device: to measure on.
+
+    Raises:
+        ConfigError: there is no run, or nothing to measure.
+        CheckpointError: it is damaged.
+    """
+    path = Path(path)
+    written = configuration.recorded(path)
+    lines = read(path)
+    failure = next((str(line["failure"]) for line in reversed(lines) if "failure" in line), "")
+    history = _measured(path, written, model, device) if measure else [line for line in lines if "signals" in line]
+    last = history[-1]["signals"] if history else {}
+    facts = Facts(
+        run=shlex.quote(str(path)),
+        steps=int(written["training"].get("steps") or 0),
+        train=int(last.get("items", 0)),
+        held_out=int(last.get("held_out", 0)),
+        settings={**(written.get("parameters") or {}), **written["training"]},
+        saved=checkpoint.steps(path / "checkpoints"),
+        failure=failure,
+    )
+    found = verdicts(history, facts, least=1 if measure else LEAST)
+    step = int(history[-1]["step"]) if history else 0
+    note = "" if found else _silence(facts, step, len(history))
+    return Diagnosis(path, tuple(found), step, facts.steps, len(history), last, note)
+
+
+def _silence(facts: Facts, step: int, looks: int) -> str:
+    """Why nothing can be said."""
+    if not looks:
+        return (
+            f"{facts.run} has no signals in its log (it was made without them, or is younger than its first look); "
+            f"nacre diagnose {facts.run} --measure looks at its checkpoints instead"
+        )
+    return (
+        f"{facts.run} is too young to be judged: {looks} {'look' if looks == 1 else 'looks'} up to step {step:,} of {facts.steps:,}; "
+        f"it takes {LEAST}, and a tenth of the run"
+    )
+
+
+def _measured(path: Path, written: Mapping[str, Any], model: str | None, device: str) -> list[dict[str, Any]]:
+    """The signals of each checkpoint that the run has kept."""
+    steps = checkpoint.steps(path / "checkpoints")
+    if not steps:
+        raise ConfigError(f"{path} has no checkpoint to measure; let it train to its first one.")
+    fields_ = {field.name for field in dataclasses.fields(DataSettings)}
+    told = {name: tuple(v) if isinstance(v, list) else v for name, v in written["data"].items() if name in fields_}
+    dataset = data.load(DataSettings(**told), progress=True)
+    chosen = spec(trusted(written["model"], model) if model is None else model, written.get("parameters") or {})
+    seed = int(written["training"]["seed"])
+    found = []
+    for step in steps:
+        module, average = (build(chosen, dataset.shape, seed, device) for _ in range(2))
+        state = checkpoint.load(path / "checkpoints", step)
+        module.load_state_dict(state["model"])
+        average.load_state_dict(state["average"] or state["model"])
+        rows = rows_of(module, dataset, labels_of(module, dataset))
+        held_out = dataset.rows("validation")
+        items = [
+            images.to_float(torch.from_numpy(np.ascontiguousarray(dataset.items[each])))
+            for each in (rows[:: max(1, len(rows) // TRAIN)][:TRAIN], held_out[:HELD_OUT])
+        ]
+        signals = Signals(module, average, [], *items, seed).measure()
+        found.append({"step": step, "signals": {"items": len(rows), "held_out": len(held_out), **signals}})
+    return found
