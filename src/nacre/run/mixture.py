@@ -36,7 +36,7 @@ class WithMixture(nn.Module):
 
     def sample(self, noise: Mapping[str, Tensor]) -> Tensor:
         """New items: a component is drawn, then a code, which is decoded."""
-        which = torch.searchsorted(self.edges, noise["which"], right=True)  # type: ignore[call-overload]
+        which = torch.searchsorted(self.edges, noise["which"].contiguous(), right=True)  # type: ignore[call-overload]
         return self.decode(self.means[which] + torch.einsum("nij,nj->ni", self.roots[which], noise["z"]))  # type: ignore[index]
 
     def encode(self, x: Tensor) -> Tensor:

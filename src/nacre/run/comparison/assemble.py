@@ -2,7 +2,8 @@
 
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,45 +12,34 @@ from nacre.models import CATALOGUE
 from nacre.run import config as configuration
 from nacre.run.comparison.budget import Budget
 from nacre.run.comparison.course import Course
-from nacre.run.comparison.kept import evaluated
+from nacre.run.comparison.measure import Measured, measured
 from nacre.run.comparison.table import Column, Comparison, table
-from nacre.run.evaluation import Evaluation
+from nacre.run.evaluation import Evaluation, Settings
 
 logger = logging.getLogger("nacre")
 
 
 def compare(
-    runs: Sequence[str | os.PathLike[str]],
-    *,
-    out: str | os.PathLike[str] = "compare",
-    samples: int = 10_000,
-    seed: int = 0,
-    extractor: str = "auto",
-    data: str | None = None,
-    checkpoint: str | None = None,
-    model: str | None = None,
+    runs: Sequence[str | os.PathLike[str]], *, out: str | os.PathLike[str] = "compare", **settings: Any
 ) -> Comparison:
     """Hold runs against the same real items, with as many samples of each, and say which differences are real.
 
     Args:
         runs: two or more.
         out: a folder for what has been measured.
-        samples, seed, extractor, checkpoint: as `nacre.run.evaluation.evaluate` has them.
-        data: a source that all are held against; by default the one that all were trained on.
-        model: "FILE.py:CLASS" for runs of a model of your own.
+        **settings: of the evaluation, those of `nacre.run.evaluation.Settings`: `samples` (10,000), `seed`, `extractor`,
+            `checkpoint` …; `data` is a source that all are held against, by default the one that all were trained on.
 
     Raises:
         ConfigError: fewer than two runs, one named twice, or runs of different data.
     """
-    paths = [Path(run) for run in runs]
-    _check(paths, data)
-    settings = {"samples": samples, "seed": seed, "extractor": extractor, "data": data, "checkpoint": checkpoint}
+    paths, asked = [Path(run) for run in runs], Settings(**settings)
+    facts = _checked(paths, asked.data)
     columns = []
-    for path, name in zip(paths, _names(paths), strict=True):
-        written = configuration.recorded(path)
+    for path, name, fact in zip(paths, _names(paths), facts, strict=True):
         logger.info(f"evaluating {name}")
-        found = evaluated(path, Path(out), **settings, model=_own(str(written["model"]), model))
-        columns.append(Column(name, (found,), (int(written["training"].get("seed", 0)),)))
+        found = measured(path, Path(out), _for(str(fact["model"]), asked.model, asked))
+        columns.append(_column(name, {int(fact["training"].get("seed", 0)): found}))
     return _beside(columns)
 
 
@@ -59,11 +49,8 @@ def compare_models(
     budget: str | Budget,
     out: str | os.PathLike[str],
     seeds: int = 3,
-    samples: int = 10_000,
-    seed: int = 0,
-    extractor: str = "auto",
-    checkpoint: str | None = None,
     conditional: bool = False,
+    settings: Settings | None = None,
     **flags: Any,
 ) -> Comparison:
     """Train models on the same data, each from the same seeds and with the same budget, and compare what comes out.
@@ -76,33 +63,41 @@ def compare_models(
         budget: of each run: "images=2M", "minutes=10" or "steps=5000".
         out: a folder for all: the runs are `out`/MODEL-seedK.
         seeds: of training, for each model.
-        samples, seed, extractor, checkpoint: of the evaluation.
         conditional: train on the labels of the data.
+        settings: of the evaluation.
         **flags: settings of data, training and models, the same for all.
 
     Raises:
         ConfigError: `out` holds another comparison, or no model can take the data.
         Interrupted: a signal came; the run that it came to was saved.
     """
-    budget = Budget.parse(budget) if isinstance(budget, str) else budget
+    budget, asked = Budget.parse(budget) if isinstance(budget, str) else budget, settings or Settings()
     course = Course(Path(out), list(models), budget, seeds, flags, conditional)
     course.settle()
-    settings = {"samples": samples, "seed": seed, "extractor": extractor, "checkpoint": checkpoint}
-    found: dict[str, list[tuple[int, Evaluation]]] = {}
+    found: dict[str, dict[int, Measured]] = {}
 
-    def look(model: str, training_seed: int, run: Path) -> None:
-        evaluation = evaluated(run, course.out, **settings, model=_own(model, model))
-        found.setdefault(model, []).append((training_seed, evaluation))
+    def look(model: str, seed: int, run: Path) -> None:
+        found.setdefault(model, {})[seed] = measured(run, course.out, _for(model, model, asked))
 
     course.play(look)
-    columns = []
-    for name, each in found.items():
-        own_seeds = tuple(training_seed for training_seed, _ in each)
-        columns.append(Column(name, tuple(e for _, e in each), own_seeds, course.facts(name, own_seeds)))
+    columns = [_column(model, each, course.facts(model, list(each))) for model, each in found.items()]
     return _beside(columns, f"{budget} for each run", course.failures)
 
 
-def _beside(columns: Sequence[Column], given: str = "", failures: dict[str, str] | None = None) -> Comparison:
+def _column(name: str, found: Mapping[int, Measured], facts: Mapping[str, Any] | None = None) -> Column:
+    """A column of what was measured, by training seed."""
+    first = next(iter(found.values()))
+    return Column(
+        name + (" + mixture" if first.mixture else ""),
+        tuple(each.evaluation for each in found.values()),
+        tuple(found),
+        facts or {},
+        first.by_item if len(found) == 1 else {},
+        first.pages,
+    )
+
+
+def _beside(columns: Sequence[Column], given: str = "", failures: Mapping[str, str] | None = None) -> Comparison:
     """Columns as a table, if they were measured alike.
 
     Raises:
@@ -111,24 +106,43 @@ def _beside(columns: Sequence[Column], given: str = "", failures: dict[str, str]
     everyone = [each for column in columns for each in column.evaluations]
     if not everyone:
         raise ConfigError(f"nothing is left to compare: {'; '.join((failures or {}).values())}")
-    first = everyone[0]
-    for name in ("extractor", "referee", "held_out"):
-        kinds = dict.fromkeys(str(getattr(each, name)) for each in everyone)
-        if len(kinds) > 1:
-            raise ConfigError(
-                f"the runs were measured with different {name}s ({', '.join(kinds)}); name common items with --data."
-            )
-    fewest = min(first.samples, first.held_out)
-    short = f", fewer than the {first.samples:,} that were asked for" if fewest < first.samples else ""
-    protocol = f"N = {fewest:,} samples of each against as many held-out items ({first.split}) of {first.data}{short}"
-    protocol += f"; extractor {first.extractor}" if first.extractor else ""
-    protocol += f"; {given}" if given else ""
+    same = {name: _same(name, everyone) for name in ("data", "split", "n", "extractor", "referee")}
+    words = [
+        f"N = {int(same['n']):,} samples of each against as many {same['split']} items of {same['data']}",
+        f"seed {everyone[0].seed}",
+        *(f"{name} {same[name]}" for name in ("extractor", "referee") if same[name]),
+        *([given] if given else []),
+    ]
     notes = dict.fromkeys(note.rstrip(".") for each in everyone for note in each.notes)
-    return table(columns, protocol, tuple(notes), failures)
+    return table(columns, "; ".join(words), tuple(notes), failures)
 
 
-def _check(paths: Sequence[Path], data: str | None) -> None:
-    """Raise a ConfigError where runs cannot be compared."""
+def _same(name: str, everyone: Sequence[Evaluation]) -> str:
+    """What all evaluations have in common under a name; those that have nothing there aside.
+
+    Raises:
+        ConfigError: they differ.
+    """
+    kinds = dict.fromkeys(str(getattr(each, name)) for each in everyone)
+    kinds.pop("", None)
+    if len(kinds) > 1:
+        raise ConfigError(
+            f"the runs were held against different things ({name}: {', '.join(kinds)}); name common items with --data SOURCE."
+        )
+    return next(iter(kinds), "")
+
+
+def _for(of_run: str, given: str | None, asked: Settings) -> Settings:
+    """Settings for one run: the code of a model of the user's own has to be named, that of the catalogue's not."""
+    return replace(asked, model=None if of_run in CATALOGUE else given)
+
+
+def _checked(paths: Sequence[Path], data: str | None) -> list[dict[str, Any]]:
+    """The configurations of runs that can be compared.
+
+    Raises:
+        ConfigError: they cannot.
+    """
     if len(paths) < 2 or len({path.resolve() for path in paths}) < len(paths):
         raise ConfigError(
             "a comparison takes two or more runs, each once, or --models with the names of models to train; got "
@@ -146,6 +160,7 @@ def _check(paths: Sequence[Path], data: str | None) -> None:
                 f"{paths[0]} was trained on {facts[0]['data'].get('data')} and {path} on {fact['data'].get('data')}, in other "
                 "items or other splits; name the items that both are to be held against with --data SOURCE."
             )
+    return facts
 
 
 def _names(paths: Sequence[Path]) -> list[str]:
@@ -156,11 +171,6 @@ def _names(paths: Sequence[Path]) -> list[str]:
         if len(set(names)) == len(names):
             break
     return names
-
-
-def _own(of_run: str, given: str | None) -> str | None:
-    """A model of the user's own, whose code has to be named; None for one of the catalogue."""
-    return None if of_run in CATALOGUE else given
 
 
 def _sized(fact: dict[str, Any]) -> str:

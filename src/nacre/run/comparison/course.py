@@ -10,20 +10,21 @@ from typing import Any
 
 import yaml
 
-from nacre import __version__, data, files
+from nacre import __version__, files
 from nacre.data import DataSettings
-from nacre.engine import checkpoint, numerics
+from nacre.engine import checkpoint
 from nacre.engine.log import read as read_log
 from nacre.engine.settings import Training
 from nacre.errors import ConfigError, NacreError, RunError, TrainingError
 from nacre.models import CATALOGUE
-from nacre.protocols import Decodes, Encodes, Samples
+from nacre.protocols import Samples
 from nacre.run import config as configuration
+from nacre.run import resume, train
 from nacre.run.comparison.budget import Budget
-from nacre.run.labels import fitted
+from nacre.run.mixture import lacks_prior
 from nacre.run.place import stem
-from nacre.run.session import Session, build, resolve, stream_of, trial
-from nacre.run.start import resume, train
+from nacre.run.plan import plan
+from nacre.run.session import trial
 from nacre.spec import fields, find_class
 
 logger = logging.getLogger("nacre")
@@ -134,7 +135,7 @@ class Course:
         return {
             "parameters": part.parameters,
             "steps": part.steps,
-            "a batch": part.batch_size,
+            "batch size": part.batch_size,
             "images seen": part.steps * part.batch_size,
             "minutes of training": statistics.fmean(minutes),
         }
@@ -165,18 +166,13 @@ class Course:
         """
         if known is not None:
             return known
-        asked = configuration.request(model, self._flags_of(model))
-        dataset = data.load(asked.data, progress=True)
-        chosen = fitted(asked.spec(model), dataset, self.conditional)
-        training = resolve(asked.training, chosen, dataset)
-        device = numerics.device_for(training.device)
-        module = build(chosen, dataset.shape, training.seed, device)
-        if not isinstance(module, Samples) and not (isinstance(module, Encodes) and isinstance(module, Decodes)):
+        planned = plan(configuration.request(model, self._flags_of(model)), conditional=self.conditional)
+        if not isinstance(planned.model, Samples) and not lacks_prior(planned.model):
             raise ConfigError(f"{model} neither samples nor decodes codes, so that there is nothing of it to compare.")
-        session = Session(chosen, dataset, training, module, stream_of(dataset, training, device, module))
         times = TRIALS if self.budget.kind == "minutes" else 1
-        pace, batch_size = statistics.median(trial(session) for _ in range(times)), training.batch_size or 0
-        count = sum(parameter.numel() for parameter in module.parameters())
+        pace = statistics.median(trial(planned.session()) for _ in range(times))
+        batch_size = planned.training.batch_size or 0
+        count = sum(parameter.numel() for parameter in planned.model.parameters())
         return Part(model, self.budget.steps(batch_size, pace), batch_size, pace, count)
 
     def _flags_of(self, model: str) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from scipy.special import ndtr, ndtri, stdtr, stdtridf, stdtrit
+from torch import Tensor
 
 from nacre.metrics.intervals import LEVEL, Estimate
 
@@ -76,6 +77,12 @@ def between_estimates(first: Estimate, second: Estimate) -> Contrast:
     """
     ses = [standard_error(first), standard_error(second)]
     return Contrast(first.value - second.value, math.hypot(*ses), _welch(ses, [degrees(first), degrees(second)]))
+
+
+def of_items(first: Tensor, second: Tensor) -> Contrast:
+    """Of the means of numbers (N,) of the same items, N ≥ 2, in pairs: what makes an item hard for both is left out."""
+    pairs = first.double() - second.double()
+    return Contrast(float(pairs.mean()), float(pairs.std()) / math.sqrt(len(pairs)), len(pairs) - 1)
 
 
 def of_distances(first: Estimate, second: Estimate, floor: Estimate) -> Contrast:

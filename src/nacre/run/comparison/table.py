@@ -1,11 +1,15 @@
 """A comparison: what was measured of each model, side by side, and which differences are real."""
 
 import math
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from itertools import combinations
 from statistics import fmean
 from typing import Any
+
+import numpy as np
+from torch import Tensor
 
 from nacre.metrics.intervals import Estimate, around
 from nacre.run.comparison import differences
@@ -13,6 +17,9 @@ from nacre.run.comparison.differences import Contrast, Verdict
 from nacre.run.evaluation import Evaluation, Row
 
 SCHEMA_VERSION = 1
+
+NUMBER = re.compile(r"(?<![\w/])(?:\d[\d,]*)?\.?\d+(?:e-?\d+)?%?")
+"""A number in a sentence; not one in a name."""
 
 
 @dataclass(frozen=True)
@@ -24,12 +31,16 @@ class Column:
         evaluations: one a training seed; a run that stands for itself has one.
         seeds: of their training.
         facts: what it was given and what it took, by name.
+        by_item: of a run that stands for itself, numbers of single held-out items, by metric.
+        pages: pictures (height, width[, 3]) uint8: "real", held-out items, and "samples".
     """
 
     name: str
     evaluations: tuple[Evaluation, ...]
     seeds: tuple[int, ...]
     facts: Mapping[str, Any] = field(default_factory=dict)
+    by_item: Mapping[str, Tensor] = field(default_factory=dict)
+    pages: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     def rows(self, metric: str) -> list[Row]:
         """What its evaluations say of a metric; nothing where it is undefined."""
@@ -45,12 +56,14 @@ class Pair:
         first, second: their names.
         verdict: on first - second; where the floor is the best, on the difference of their distances to it.
         better: the name of the one that is really better; "" for a tie.
+        paired: whether the two were compared item by item.
     """
 
     first: str
     second: str
     verdict: Verdict
     better: str
+    paired: bool
 
 
 @dataclass(frozen=True)
@@ -58,10 +71,10 @@ class Line:
     """One metric of a comparison.
 
     Attributes:
-        name, better, protocol, caution: as in the evaluations' rows.
+        name, better, protocol, caution, group: as in the evaluations' rows.
         floor: real items against other real items.
         cells: for each column its number; None where the metric is undefined for it.
-        pairs: all pairs of columns that have the metric.
+        pairs: all pairs of columns that have the metric and could be compared on it.
         best: names of the columns that are the best: the one with the best number, and those not really different from it.
             Empty where fewer than two can be compared, or none of the differences could be tested.
     """
@@ -70,10 +83,16 @@ class Line:
     better: str
     protocol: str
     caution: str
+    group: str
     floor: Estimate | None
     cells: tuple[Estimate | None, ...]
     pairs: tuple[Pair, ...] = ()
     best: tuple[str, ...] = ()
+
+    @property
+    def directed(self) -> bool:
+        """Whether one number can be better than another: nothing is near to a floor that there is not."""
+        return self.better != "floor" or self.floor is not None
 
     @property
     def tie(self) -> bool:
@@ -115,7 +134,7 @@ class Comparison:
         """For JSON: a number that is not finite is None."""
         lines = [
             {
-                **{name: getattr(line, name) for name in ("name", "better", "protocol", "caution")},
+                **{name: getattr(line, name) for name in ("name", "group", "better", "protocol", "caution")},
                 "floor": asdict(line.floor) if line.floor else None,
                 "values": {
                     column.name: asdict(cell) if cell else None
@@ -127,7 +146,13 @@ class Comparison:
                 "best": list(line.best),
                 "tie": line.tie,
                 "differences": [
-                    {"first": pair.first, "second": pair.second, **asdict(pair.verdict), "better": pair.better}
+                    {
+                        "first": pair.first,
+                        "second": pair.second,
+                        **asdict(pair.verdict),
+                        "better": pair.better,
+                        "paired": pair.paired,
+                    }
                     for pair in line.pairs
                 ],
             }
@@ -152,37 +177,84 @@ def table(
 ) -> Comparison:
     """Columns side by side, every pair of them tested on every metric, with Holm's correction over all of these tests."""
     names = dict.fromkeys(row.name for column in columns for each in column.evaluations for row in each.rows)
-    drafts = [_line(name, columns) for name in names]
-    drafts = [draft for draft in drafts if any(draft.cells)]
+    drafts = [draft for draft in (_line(name, columns) for name in names) if any(draft.cells)]
+    groups = list(dict.fromkeys(draft.group for draft in drafts))
+    drafts.sort(key=lambda draft: groups.index(draft.group))
     places = [
-        (draft, i, j)
+        (draft, first, second)
         for draft in drafts
-        for i, j in combinations(range(len(columns)), 2)
-        if draft.cells[i] and draft.cells[j]
+        for first, second in combinations(columns, 2)
+        if draft.directed and _alike(draft.name, first, second)
     ]
-    judged = differences.verdicts([_contrast(draft, columns[i], columns[j]) for draft, i, j in places])
+    judged = differences.verdicts([_contrast(*place) for place in places])
     lines = []
     for draft in drafts:
         pairs = [
-            _pair(draft, columns[i].name, columns[j].name, verdict)
-            for (of, i, j), verdict in zip(places, judged, strict=True)
-            if of is draft
+            _pair(draft, first, second, verdict)
+            for (line, first, second), verdict in zip(places, judged, strict=True)
+            if line is draft
         ]
         whole = replace(draft, pairs=tuple(pairs))
         lines.append(replace(whole, best=_best(whole, columns)))
-    several = max(len(column.evaluations) for column in columns) > 1
-    uneven = [line.name for line in lines if not several and len({cell.n for cell in line.cells if cell}) > 1]
-    more = [f"{name} is of different N in different columns, which makes it hard to compare" for name in uneven]
-    covers = covered(min(len(column.evaluations) for column in columns), several)
-    return Comparison(tuple(columns), tuple(lines), covers, protocol, (*notes, *more), failures or {})
+    seeds = [len(column.evaluations) for column in columns]
+    paired = any(pair.paired for line in lines for pair in line.pairs)
+    covers = covered(min(seeds), max(seeds), paired)
+    return Comparison(
+        tuple(columns), tuple(lines), covers, protocol, (*notes, *_unlike(drafts, columns)), failures or {}
+    )
 
 
-def covered(fewest: int, several: bool) -> str:
+def _alike(name: str, first: Column, second: Column) -> bool:
+    """Whether two columns have a metric, measured in the same way."""
+    ours, theirs = first.rows(name), second.rows(name)
+    return (
+        bool(ours and theirs)
+        and wording(ours[0].protocol) == wording(theirs[0].protocol)
+        and _sizes(ours) == _sizes(theirs)
+    )
+
+
+def wording(protocol: str) -> str:
+    """A protocol without its numbers, some of which are results."""
+    return NUMBER.sub("…", protocol)
+
+
+def in_common(protocols: Sequence[str]) -> str:
+    """What protocols have in common: numbers that differ are left out, and another wording is put behind the first."""
+    found = []
+    for words in dict.fromkeys(map(wording, protocols)):
+        numbers = [NUMBER.findall(protocol) for protocol in protocols if wording(protocol) == words]
+        kept = iter(each[0] if len(set(each)) == 1 else "…" for each in zip(*numbers, strict=True))
+        found.append(re.sub("…", lambda _, kept=kept: next(kept), words))
+    return " / ".join(found)
+
+
+def _sizes(rows: Sequence[Row]) -> set[int]:
+    return {row.estimate.n for row in rows}
+
+
+def _unlike(lines: Sequence[Line], columns: Sequence[Column]) -> Iterator[str]:
+    """What to say of metrics that were measured in different ways, and are therefore not compared."""
+    for line in lines:
+        having = [column for column in columns if column.rows(line.name)]
+        apart = [
+            f"{first.name} and {second.name}"
+            for first, second in combinations(having, 2)
+            if line.directed and not _alike(line.name, first, second)
+        ]
+        if apart:
+            yield f"{line.name} was measured in different ways, and is not compared, for {', '.join(apart)}"
+
+
+def covered(fewest: int, most: int, paired: bool) -> str:
     """What the intervals of a table are of."""
-    if not several:
-        return (
+    if most == 1:
+        words = (
             "Intervals (95 %) are over the samples and the held-out items of one trained model each. They say whether these "
             "models differ, not whether another training seed would give the same order"
+        )
+        return words + (
+            "; what is known of single items is compared item by item, over their choice alone" if paired else ""
         )
     alone = "; a model with one seed left has the interval of that one" if fewest == 1 else ""
     return (
@@ -194,12 +266,15 @@ def covered(fewest: int, several: bool) -> str:
 def _line(name: str, columns: Sequence[Column]) -> Line:
     rows = [row for column in columns for row in column.rows(name)]
     if not rows:
-        return Line(name, "higher", "", "", None, (None,) * len(columns))
+        return Line(name, "higher", "", "", "", None, (None,) * len(columns))
     cautions = dict.fromkeys(row.caution for row in rows if row.caution)
-    protocols = dict.fromkeys(row.protocol for row in rows)
     floor = next((row.floor for row in rows if row.floor), None)
     cells = tuple(_cell(column.rows(name)) for column in columns)
-    return Line(name, rows[0].better, " / ".join(protocols), " ".join(cautions), floor, cells)
+    first = rows[0]
+    told = " ".join(cautions)
+    for note in {note for column in columns for each in column.evaluations for note in each.notes}:
+        told = told.replace(note, "").strip()  # it is said once, under the table
+    return Line(name, first.better, in_common([row.protocol for row in rows]), told, first.group, floor, cells)
 
 
 def _cell(rows: Sequence[Row]) -> Estimate | None:
@@ -224,9 +299,16 @@ def _contrast(line: Line, first: Column, second: Column) -> Contrast:
         return differences.of_seeds(values[0], values[1], (_measured(ours), _measured(theirs)))
     if len(ours) > 1 or len(theirs) > 1:  # one seed says nothing of the others
         return Contrast(ours[0].estimate.value - theirs[0].estimate.value, math.nan, math.inf)
+    if _paired(line, first, second):
+        return differences.of_items(first.by_item[line.name], second.by_item[line.name])
     if line.better == "floor" and line.floor:
         return differences.of_distances(ours[0].estimate, theirs[0].estimate, line.floor)
     return differences.between_estimates(ours[0].estimate, theirs[0].estimate)
+
+
+def _paired(line: Line, first: Column, second: Column) -> bool:
+    ours, theirs = first.by_item.get(line.name), second.by_item.get(line.name)
+    return ours is not None and theirs is not None and len(ours) == len(theirs) > 1 and line.better != "floor"
 
 
 def _distance(line: Line, value: float) -> float:
@@ -234,11 +316,10 @@ def _distance(line: Line, value: float) -> float:
     return abs(value - line.floor.value) if line.better == "floor" and line.floor else value
 
 
-def _pair(line: Line, first: str, second: str, verdict: Verdict) -> Pair:
-    if not verdict.real:
-        return Pair(first, second, verdict, "")
+def _pair(line: Line, first: Column, second: Column, verdict: Verdict) -> Pair:
     up = verdict.value > 0 if line.better == "higher" else verdict.value < 0
-    return Pair(first, second, verdict, first if up else second)
+    better = (first.name if up else second.name) if verdict.real else ""
+    return Pair(first.name, second.name, verdict, better, _paired(line, first, second))
 
 
 def _best(line: Line, columns: Sequence[Column]) -> tuple[str, ...]:

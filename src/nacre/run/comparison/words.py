@@ -3,20 +3,21 @@
 import csv
 import io
 import math
+import textwrap
 from collections.abc import Sequence
 
 from nacre.metrics.intervals import Estimate
 from nacre.run.comparison.table import Column, Comparison, Line, Pair
-
-UNDEFINED = "–"
-"""Where a metric is not defined for a model."""
-
-ARROWS = {"higher": "↑", "lower": "↓", "floor": "≈"}
+from nacre.run.evaluation.words import ARROWS, NOTHING, half_width, number
 
 LEGEND = (
-    "↑ more is better, ↓ less is better, ≈ the nearer to the floor the better; the floor is real items against real items. "
-    "Where several are named as the best, nothing tells them apart."
+    "↑ more is better, ↓ less is better, ≈ the nearer to the floor the better; the floor is what real items score in the "
+    "samples' place. * marks the best and all that nothing tells from it; where there is no *, nothing tells any of them apart, "
+    "or nothing could be tested."
 )
+
+FEW_SEEDS = 4
+"""Training seeds up to which only large differences can be real."""
 
 CSV_FIELDS = (
     "metric", "better", "model", "seed", "value", "se", "low", "high", "n", "floor", "floor_low", "floor_high", "place",
@@ -34,59 +35,56 @@ TEX = str.maketrans(
 """Characters that LaTeX would take for something else, and those that its fonts lack."""
 
 
-def number(value: float, half: float = math.nan) -> str:
-    """A number with as many digits as its uncertainty `half` leaves a meaning: two of its own; without one, four."""
-    if not math.isfinite(value):
-        return UNDEFINED
-    if not half > 0 or not math.isfinite(half):
-        return f"{value:.4g}"
-    decimals = 1 - math.floor(math.log10(half))
-    return f"{value:.1e}" if decimals > 6 else f"{value:.{max(0, decimals)}f}"
-
-
 def cell(estimate: Estimate | None) -> str:
     """A number ± half its interval, the longer half."""
     if estimate is None:
-        return UNDEFINED
+        return NOTHING
     half = half_width(estimate)
     return f"{number(estimate.value, half)} ± {number(half, half)}" if half > 0 else number(estimate.value)
 
 
-def interval(estimate: Estimate) -> str:
-    """The two ends of an interval."""
-    half = half_width(estimate)
-    return f"{number(estimate.low, half)} … {number(estimate.high, half)}" if half > 0 else UNDEFINED
-
-
-def half_width(estimate: Estimate) -> float:
-    """The longer side of an interval; NaN without one."""
-    return max(estimate.high - estimate.value, estimate.value - estimate.low)
-
-
-def best(line: Line) -> str:
-    """Who is the best on a metric."""
-    return "tie" if line.tie else " = ".join(line.best)
-
-
 def text(comparison: Comparison, width: int = 100) -> str:
     """The table of a terminal, in several parts where it would be wider than `width` characters."""
-    parts = [comparison.protocol + "."]
-    heads = [f"{line.name} {ARROWS[line.better]}" for line in comparison.lines]
-    names = [column.name for column in comparison.columns]
-    body = [[cell(each) for each in line.cells] for line in comparison.lines]
-    floors, winners = [cell(line.floor) for line in comparison.lines], [best(line) for line in comparison.lines]
+    parts = [_wrapped(comparison.protocol + ".", width)]
+    body = [
+        [_marked(cell(each), mark) for each, mark in zip(line.cells, marks(comparison, line), strict=True)]
+        for line in comparison.lines
+    ]
+    names = [column.name + " " for column in comparison.columns]
+    heads, floors = (
+        [f"  {line.name} {ARROWS[line.better]}" for line in comparison.lines],
+        [cell(line.floor) for line in comparison.lines],
+    )
     widths = [max(map(len, each)) for each in zip(names, *body, strict=True)]
-    fixed = max(map(len, ["", *heads])) + 2 + max(map(len, ["floor", *floors])) + 2 + max(map(len, ["best", *winners]))
+    fixed = max(map(len, ["", *heads])) + 2 + max(map(len, ["floor", *floors]))
     for chosen in _blocks(widths, width - fixed):
-        rows = [["", *(names[i] for i in chosen), "floor", "best"]]
-        for head, cells, floor, winner in zip(heads, body, floors, winners, strict=True):
-            rows.append([head, *(cells[i] for i in chosen), floor, winner])
+        rows, group = [["", *(names[i] for i in chosen), "floor"]], ""
+        for line, head, cells, floor in zip(comparison.lines, heads, body, floors, strict=True):
+            rows += [[line.group]] if line.group != group else []
+            rows.append([head, *(cells[i] for i in chosen), floor])
+            group = line.group
         parts.append(_aligned(rows))
-    parts += ["\n".join(facts) for facts in [_facts(comparison)] if facts]
-    parts += [LEGEND, comparison.covers + ".", summary(comparison)]
-    parts += [f"Note: {note}." for note in comparison.notes]
-    parts += [f"{name} is missing: {reason}" for name, reason in comparison.failures.items()]
+    facts = given(comparison)
+    parts += [_aligned(facts)] if facts else []
+    parts += [_wrapped(LEGEND, width), _wrapped(comparison.covers + ".", width)]
+    parts.append("\n".join(_wrapped(told, width, "    ") for told in summary(comparison).splitlines()))
+    cautions = dict.fromkeys(line.caution for line in comparison.lines if line.caution)
+    parts += [_wrapped(f"Caution: {caution}", width) for caution in cautions]
+    parts += [_wrapped(f"{note}.", width) for note in comparison.notes if f"{note}." not in cautions]
+    parts += [_wrapped(f"{name} is missing: {reason}", width) for name, reason in comparison.failures.items()]
     return "\n\n".join(parts)
+
+
+def marks(comparison: Comparison, line: Line) -> list[bool]:
+    """Which columns are the best on a metric; none of them where nothing tells any apart."""
+    return [column.name in line.best and not line.tie for column in comparison.columns]
+
+
+def given(comparison: Comparison) -> list[list[str]]:
+    """What each model was given and took, a row each under a row of heads; nothing where that is not known."""
+    heads = list(dict.fromkeys(name for column in comparison.columns for name in column.facts))
+    rows = [[column.name, *(_plain(column.facts.get(head)) for head in heads)] for column in comparison.columns]
+    return [["", *heads], *rows] if heads else []
 
 
 def summary(comparison: Comparison) -> str:
@@ -95,12 +93,21 @@ def summary(comparison: Comparison) -> str:
     real = [(line, pair) for line, pair in tested if pair.better]
     if not tested:
         return "No difference could be tested."
-    head = f"{len(real)} of {len(tested)} differences are real at 5 % after Holm's correction over all of them" + (
-        ":" if real and len(comparison.columns) == 2 else "."
-    )
-    if len(comparison.columns) > 2:
-        return head
-    return "\n".join([head, *(f"  {sentence(line, pair)}" for line, pair in real)])
+    head = f"{len(real)} of {len(tested)} differences are real at 5 % after Holm's correction over all of them."
+    if 1 < comparison.seeds <= FEW_SEEDS and len(real) < len(tested):
+        head += f" From {comparison.seeds} training seeds, only large ones can be; more --seeds tell more apart."
+    if len(comparison.columns) == 2:
+        return "\n".join([head, *(f"  {sentence(line, pair)}" for line, pair in real)])
+    return "\n".join([head, *(f"  {line.name}: {order(line)}" for line in comparison.lines if order(line))])
+
+
+def order(line: Line) -> str:
+    """Who is really better than whom on a metric."""
+    found: dict[str, list[str]] = {}
+    for pair in line.pairs:
+        if pair.better:
+            found.setdefault(pair.better, []).append(pair.second if pair.better == pair.first else pair.first)
+    return "; ".join(f"{better} before {', '.join(others)}" for better, others in found.items())
 
 
 def sentence(line: Line, pair: Pair) -> str:
@@ -139,10 +146,7 @@ def as_latex(comparison: Comparison) -> str:
     heads = " & ".join(["", *(escaped(column.name) for column in comparison.columns), "floor"])
     rows = []
     for line in comparison.lines:
-        cells = [
-            _tex_cell(each, column.name in line.best and not line.tie)
-            for column, each in zip(comparison.columns, line.cells, strict=True)
-        ]
+        cells = [_tex_cell(each, mark) for each, mark in zip(line.cells, marks(comparison, line), strict=True)]
         rows.append(" & ".join([escaped(f"{line.name} {ARROWS[line.better]}"), *cells, _tex_cell(line.floor, False)]))
     body = "".join(f"    {row} \\\\\n" for row in rows)
     caption = escaped(f"{comparison.protocol}. {comparison.covers}. {BOLD}")
@@ -172,30 +176,30 @@ def _blocks(widths: Sequence[int], room: int) -> list[list[int]]:
 
 
 def _aligned(rows: Sequence[Sequence[str]]) -> str:
-    """Rows of words in columns: the first and the last to the left, the others to the right."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    """Rows of words in columns, the first to the left; a row of one word is a heading."""
+    whole = [row for row in rows if len(row) > 1]
+    widths = [max(map(len, column)) for column in zip(*whole, strict=True)]
     lines = []
-    for row in rows:
-        middle = [word.rjust(width) for word, width in zip(row[1:-1], widths[1:-1], strict=True)]
-        lines.append("  ".join([row[0].ljust(widths[0]), *middle, row[-1]]).rstrip())
+    for first, *rest in rows:
+        words = [word.rjust(width) for word, width in zip(rest, widths[1:], strict=bool(rest))] if rest else []
+        lines.append("  ".join([first.ljust(widths[0]) if rest else first, *words]).rstrip())
     return "\n".join(lines)
 
 
-def _facts(comparison: Comparison) -> list[str]:
-    """What each model was given, a line each."""
-    return [
-        f"{column.name}: " + ", ".join(f"{value} {name}" for name, value in shown(column))
-        for column in comparison.columns
-        if column.facts
-    ]
+def _marked(words: str, mark: bool) -> str:
+    return words + ("*" if mark else " ")
 
 
-def shown(column: Column) -> list[tuple[str, str]]:
-    """A column's facts as they are printed."""
-    return [
-        (name, f"{value:,}" if isinstance(value, int) else f"{value:.3g}" if isinstance(value, float) else str(value))
-        for name, value in column.facts.items()
-    ]
+def _wrapped(words: str, width: int, later: str = "") -> str:
+    lines = textwrap.wrap(words, width, subsequent_indent=later, break_long_words=False, break_on_hyphens=False)
+    return "\n".join(lines)
+
+
+def _plain(value: object) -> str:
+    """A fact as it is printed."""
+    if value is None:
+        return NOTHING
+    return f"{value:,}" if isinstance(value, int) else f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
 def _record(line: Line, column: Column, seed: str, estimate: Estimate | None, place: str) -> list[object]:
@@ -209,6 +213,12 @@ def _tex_cell(estimate: Estimate | None, bold: bool) -> str:
     if estimate is None:
         return "--"
     half = half_width(estimate)
-    value = number(estimate.value, half)
+    value = _tex_number(number(estimate.value, half))
     told = f"\\mathbf{{{value}}}" if bold else value
-    return f"${told} \\pm {number(half, half)}$" if half > 0 else f"${told}$"
+    return f"${told} \\pm {_tex_number(number(half, half))}$" if half > 0 else f"${told}$"
+
+
+def _tex_number(words: str) -> str:
+    """A printed number in mathematics: no space after a comma, and powers of ten."""
+    digits, _, power = words.replace(",", "{,}").partition("e")
+    return f"{digits} \\times 10^{{{int(power)}}}" if power else digits
