@@ -12,6 +12,7 @@ from PIL import Image
 
 import nacre
 from nacre.cli import COMMANDS, main
+from nacre.cli.evaluate import OWN as EVALUATE
 from nacre.cli.lab import OWN as LAB
 from nacre.cli.train import PLACES
 from nacre.data import DataSettings
@@ -65,6 +66,7 @@ def test_the_surface_is_frozen():
     assert list(COMMANDS) == [
         "train",
         "resume",
+        "evaluate",
         "diagnose",
         "sample",
         "reconstruct",
@@ -81,6 +83,7 @@ def test_the_surface_is_frozen():
     ]
     found = {"places": PLACES, "data": fields(DataSettings), "training": fields(Training)}
     found |= {name: fields(find_class(name)) for name in CATALOGUE}
+    found |= {"evaluate": EVALUATE}
     found |= {"lab": LAB} | {f"lab {name}": fields(subject) for name, subject in SUBJECTS.items()}
     names = {section: [field.name for field in listed] for section, listed in found.items()}
     assert names == json.loads(SURFACE.read_text())

@@ -8,8 +8,8 @@ from nacre.errors import ConfigError, NacreError, RunError
 from nacre.run import config as configuration
 
 OWN = (
-    "checkpoints", "config.yaml", "events", "latent_map.png", "log.jsonl", "model", "reconstructions.png", "samples",
-    "samples.png", "trace.json",
+    "checkpoints", "config.yaml", "events", "latent_map.png", "log.jsonl", "model", "reconstructions.png", "report.html",
+    "samples", "samples.png", "trace.json",
 )  # fmt: skip
 """What nacre writes into a run; --overwrite removes this and nothing else."""
 

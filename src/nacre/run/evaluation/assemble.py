@@ -5,13 +5,17 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from nacre.data.progress import bar
 from nacre.errors import CapabilityError
 from nacre.metrics.intervals import Estimate
 from nacre.metrics.memorization import Memorization
+from nacre.metrics.verdicts import Verdict
 from nacre.protocols import Samples
+from nacre.run import config as configuration
+from nacre.run.diagnose import diagnose
 from nacre.run.evaluation import bounds, classes, copying, distances, judges
 from nacre.run.evaluation.judges import Heard
 from nacre.run.evaluation.rows import Evaluation, Row
@@ -85,9 +89,15 @@ def examined(found: Subject) -> Examination:
         parameters=sum(each.numel() for each in found.model.module.parameters()),
         kl_by_latent=tuple(kl),
         equilibrium=" ".join(verdicts),
+        verdicts=diagnosed(Path(found.path)),
         notes=tuple(found.notes),
     )
     return Examination(evaluation, found, pairs[0] if pairs else None)
+
+
+def diagnosed(run: Path) -> tuple[Verdict, ...]:
+    """What the run's own signals say of it; nothing of what is no run."""
+    return diagnose(run).verdicts if (run / configuration.NAME).is_file() else ()
 
 
 def _of_samples(found: Subject, heard: list[Heard], pairs: list[Memorization], verdicts: list[str]) -> Iterator[Stage]:

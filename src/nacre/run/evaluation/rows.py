@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from nacre.metrics.intervals import LEVEL, Estimate, normal_quantile
+from nacre.metrics.verdicts import Verdict
 
 SCHEMA_VERSION = 1
 
@@ -68,6 +69,7 @@ class Evaluation:
         parameters: numbers that the model has learned.
         kl_by_latent: of a model with a Gaussian posterior, KL(q(z_j|x) || p(z_j)) of each latent j, nats.
         equilibrium: of a model with a discriminator, whether the game has ended where nobody can tell, in a sentence.
+        verdicts: what the diagnosis of the run says, the gravest first; none where nothing can be said.
         notes: what else a reader should know, a sentence each.
     """
 
@@ -86,6 +88,7 @@ class Evaluation:
     parameters: int = 0
     kl_by_latent: tuple[Estimate, ...] = ()
     equilibrium: str = ""
+    verdicts: tuple[Verdict, ...] = ()
     notes: tuple[str, ...] = ()
 
     def __getitem__(self, name: str) -> Row:
@@ -100,6 +103,8 @@ class Evaluation:
         told = asdict(self)
         for row, plain in zip(self.rows, told["rows"], strict=True):
             plain["at_floor"] = row.at_floor
+        for verdict, plain in zip(self.verdicts, told["verdicts"], strict=True):
+            plain["title"] = verdict.title
         return {"schema_version": SCHEMA_VERSION, **_finite(told)}
 
 

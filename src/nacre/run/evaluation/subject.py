@@ -44,7 +44,9 @@ class Settings:
         samples: N, 20 or more; as many held-out items stand against them, or fewer of both where there are not so many.
         seed: of samples, splits and subsets.
         split: of the real items: "test" for a number to publish, "validation" to choose by.
-        extractor: of features; see `nacre.run.extractors.extractor`.
+        extractor: what distances are taken in: "random", "labels", "pinned:mnist", "pinned:fashion-mnist",
+            "inception:FILE", "dinov2:FOLDER" or "clip:FOLDER"; "auto" is "labels" where the data have them, otherwise
+            "random".
         data: another source than the run's own, or where that has moved to.
         checkpoint: "best", or a step; by default the latest weights.
         model: "FILE.py:CLASS" for a model of your own.

@@ -61,6 +61,9 @@ def text(evaluation: Evaluation, width: int = 100) -> str:
     """The table of a terminal."""
     facts = [f"{evaluation.model}, {evaluation.run}", *headline(evaluation)]
     parts = [_wrapped(" · ".join(facts), width)]
+    parts += [
+        _wrapped(f"{each.title[:1].upper()}{each.title[1:]}: {each.sentence}.", width) for each in evaluation.verdicts
+    ]
     for group in groups(evaluation.rows):
         head = ["", group[0].group, "", "95 % interval", "floor", ""]
         body = [
@@ -87,12 +90,18 @@ def cautions(evaluation: Evaluation) -> list[str]:
     """What the rows are to be taken with, each said once, after whose it is; what the notes say is left to them."""
     found: dict[str, list[str]] = {}
     for row in evaluation.rows:
-        said = row.caution
-        for note in evaluation.notes:
-            said = said.replace(note, "").strip()
+        said = own_caution(row, evaluation)
         if said:
             found.setdefault(said, []).append(row.name)
     return [f"{', '.join(names)}: {said}" for said, names in found.items()]
+
+
+def own_caution(row: Row, evaluation: Evaluation) -> str:
+    """A row's caution without what the notes say."""
+    said = row.caution
+    for note in evaluation.notes:
+        said = said.replace(note, "").strip()
+    return said
 
 
 def groups(rows: Sequence[Row]) -> list[list[Row]]:

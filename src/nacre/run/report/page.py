@@ -1,0 +1,261 @@
+"""One page that says all of an evaluation: it stands alone, offline, in light and dark, and on paper."""
+
+import math
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nacre import __version__, files
+from nacre.engine.log import read as read_log
+from nacre.errors import RunError
+from nacre.metrics.verdicts import Verdict
+from nacre.run import config as configuration
+from nacre.run.evaluation import Evaluation, Examination, Row, words
+from nacre.run.report import pictures, svg
+from nacre.run.report.style import CSS
+
+NAME = "report.html"
+
+CARDS = (
+    "Fréchet distance", "Precision", "Recall", "Coverage", "Modes captured", "Samples of high quality",
+    "Convolutional network: accuracy", "Nearest neighbour: accuracy", "Distance to the nearest training item, ratio",
+)  # fmt: skip
+"""Numbers at the head of the page, as far as there are any; after them the first of other groups."""
+
+MOST_CARDS = 8
+
+TOGETHER = {"d_real": "real items", "d_train": "training items", "d_fake": "generated items"}
+"""Curves that share a chart, and what they are called in it."""
+
+
+def write(examination: Examination, out: Path) -> Path:
+    """Write the page.
+
+    Raises:
+        RunError: it cannot be written.
+    """
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        files.write_text(out, page(examination))
+    except OSError as error:
+        raise RunError(f"{out} cannot be written ({error.strerror or error}); take another --out.") from None
+    return out
+
+
+def page(examination: Examination) -> str:
+    """The page as HTML."""
+    evaluation, subject = examination.evaluation, examination.subject
+    run = Path(evaluation.run)
+    protocols: list[tuple[str, str]] = []
+    parts = [
+        _header(evaluation),
+        _says(evaluation),
+        _cards(evaluation),
+        section("Samples", pictures.sample_figures(subject)),
+        _numbers(evaluation, protocols),
+        section("Does it copy?", pictures.neighbor_figures(examination), COPY),
+        section("Reconstructions", pictures.reconstruction_figures(subject)),
+        section("Latent space", [*pictures.latent_figures(subject), *pictures.walk_figures(subject), *_kl(evaluation)]),
+        section("Training", _curves(read_log(run))),
+        _settings(run),
+        _protocols(protocols),
+        _footer(evaluation),
+    ]
+    title = escape(f"{evaluation.model} · {evaluation.data}")
+    return (
+        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f"<title>{title}</title>\n<style>\n{CSS}</style>\n</head>\n<body>\n<main>\n"
+        + "\n".join(part for part in parts if part)
+        + "\n</main>\n</body>\n</html>\n"
+    )
+
+
+COPY = (
+    "A model that has learned its training set by heart makes samples that lie nearer to it than new real items do. Close "
+    "pairs alone prove nothing: similar items are there among real ones too, which is what the floor is for."
+)
+
+
+def section(title: str, figures: Sequence[str], lead: str = "") -> str:
+    """Figures under a heading; nothing where there are none."""
+    if not figures:
+        return ""
+    about = f'<p class="lead">{escape(lead)}</p>' if lead else ""
+    return f'<section><h2>{escape(title)}</h2>{about}<div class="figures">{"".join(figures)}</div></section>'
+
+
+def _header(evaluation: Evaluation) -> str:
+    facts = [
+        ("run", evaluation.run),
+        ("step", "" if evaluation.step is None else f"{evaluation.step:,}"),
+        ("parameters", f"{evaluation.parameters:,}"),
+        ("held out", f"{evaluation.n:,} {evaluation.split} items"),
+        ("seed", str(evaluation.seed)),
+        ("evaluated", f"{datetime.now(UTC):%Y-%m-%d}, in {evaluation.seconds:.0f} s"),
+    ]
+    told = "".join(f"<span>{escape(name)} <b>{escape(value)}</b></span>" for name, value in facts if value)
+    return (
+        f'<header><div class="brand">nacre · evaluation</div><h1>{escape(evaluation.model)} '
+        f'<small>on {escape(evaluation.data)}</small></h1><div class="facts">{told}</div></header>'
+    )
+
+
+def chosen(evaluation: Evaluation) -> list[Row]:
+    """The rows for the head of the page."""
+    known = {row.name: row for row in evaluation.rows}
+    found = [known[name] for name in CARDS if name in known]
+    others = [group[0] for group in words.groups(evaluation.rows) if not set(map(id, group)) & set(map(id, found))]
+    return [*found, *others][:MOST_CARDS]
+
+
+def _cards(evaluation: Evaluation) -> str:
+    cards = []
+    for row in chosen(evaluation):
+        between, floor = words.interval(row.estimate), words.value_of(row.floor)
+        about = [between] if between != words.NOTHING else []
+        about += [f"floor {floor}"] if row.floor is not None else []
+        cards.append(
+            f'<div class="card"><div class="name">{escape(row.name)} {words.ARROWS[row.better]}</div>'
+            f'<div class="value">{escape(words.value_of(row.estimate))}</div>'
+            f'<div class="about">{escape(" · ".join(about)) or "&nbsp;"}</div>'
+            f"{svg.standing(row.estimate, row.floor, row.at_floor, width=200)}</div>"
+        )
+    return f'<div class="cards">{"".join(cards)}</div>'
+
+
+def _says(evaluation: Evaluation) -> str:
+    """The verdict on the game, and what the reader should know first."""
+    found = [_verdict(each) for each in evaluation.verdicts]
+    if evaluation.equilibrium:
+        kind = "yes" if evaluation.equilibrium.startswith("Nash") else ""
+        found.append(f'<div class="say {kind}"><p>{escape(evaluation.equilibrium)}</p></div>')
+    found += [f'<div class="note">{escape(note)}</div>' for note in evaluation.notes]
+    return "".join(found)
+
+
+def _verdict(verdict: Verdict) -> str:
+    """What the diagnosis says, with its advice."""
+    kind = "yes" if verdict.severity == "good" else "no"
+    title = escape(verdict.title[:1].upper() + verdict.title[1:])
+    advice = f'<p class="advice">{escape(verdict.advice)}</p>' if verdict.advice else ""
+    return f'<div class="say {kind}"><p><b>{title}.</b> {escape(verdict.sentence)}.</p>{advice}</div>'
+
+
+def _numbers(evaluation: Evaluation, protocols: list[tuple[str, str]]) -> str:
+    """All rows, by group."""
+    parts = [
+        f'<section><h2>Numbers</h2><p class="lead">{escape(words.LEGEND)} Each line is drawn to its own scale.</p>'
+    ]
+    for group in words.groups(evaluation.rows):
+        head = (
+            f"<tr><th>{escape(group[0].group)}</th><th></th><th></th><th>95 % interval</th><th>floor</th><th></th></tr>"
+        )
+        said = [words.own_caution(row, evaluation) for row in group]
+        body = "".join(
+            _row(row, "" if caution in said[:place] else caution, protocols)
+            for place, (row, caution) in enumerate(zip(group, said, strict=True))
+        )
+        parts.append(f'<div class="sheet"><table><thead>{head}</thead><tbody>{body}</tbody></table></div>')
+    return "".join(parts) + "</section>"
+
+
+def _row(row: Row, said: str, protocols: list[tuple[str, str]]) -> str:
+    protocols.append((row.name, row.protocol))
+    place = len(protocols)
+    caution = f'<span class="caution">{escape(said)}</span>' if said else ""
+    kind = {True: "good", False: "bad", None: ""}[row.at_floor]
+    mark = f"{words.MARKS[row.at_floor]} {words.standing(row)}".strip()
+    return (
+        f'<tr><td>{escape(row.name)} <span class="better">{words.ARROWS[row.better]}</span><sup><a href="#p{place}">{place}'
+        f"</a></sup>{caution}</td><td>{svg.standing(row.estimate, row.floor, row.at_floor)}</td>"
+        f'<td class="value">{escape(words.value_of(row.estimate))}</td><td>{escape(words.interval(row.estimate))}</td>'
+        f'<td>{escape(words.value_of(row.floor))}</td><td class="mark {kind}">{escape(mark)}</td></tr>'
+    )
+
+
+def _kl(evaluation: Evaluation) -> list[str]:
+    """KL by latent, the largest first."""
+    if not evaluation.kl_by_latent:
+        return []
+    order = sorted(range(len(evaluation.kl_by_latent)), key=lambda number: -evaluation.kl_by_latent[number].value)
+    title = "KL(q(z|x) || p(z)) of each latent in nats, the largest first, by their numbers; near zero: not used"
+    return [svg.bars(title, [evaluation.kl_by_latent[number] for number in order], [str(number) for number in order])]
+
+
+def _curves(log: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What the log holds: losses, their parts, validation and signals, over steps."""
+    charts: dict[str, list[svg.Series]] = {}
+    for kind in ("losses", "signals"):
+        for name in dict.fromkeys(name for line in log for name in line.get(kind) or {}):
+            series = _series(name, [(line["step"], (line.get(kind) or {}).get(name)) for line in log])
+            if series is not None:
+                charts.setdefault(_chart(name, kind), []).append(series)
+    validated = [(line["step"], line["validation"]["value"]) for line in log if line.get("validation")]
+    names = [line["validation"]["name"] for line in log if line.get("validation")]
+    validation = _series("validation", validated)
+    if validation is not None and len(validation.x) > 1:
+        charts[f"Validation: {names[-1]}"] = [validation]
+    return [svg.curves(title, series) for title, series in charts.items()]
+
+
+def _chart(name: str, kind: str) -> str:
+    """The chart that a curve goes into: all losses into one, D(x) and D(G(z)) into one, others into one each."""
+    head, _, part = name.rpartition("/")
+    if kind == "losses" and part == "loss":
+        return "Losses"
+    if part in TOGETHER:
+        return f"What the {head or 'discriminator'} says, on average{'' if kind == 'losses' else ', of fixed items'}"
+    return f"{head}: {part.replace('_', ' ')}" if head else part.replace("_", " ")
+
+
+def _series(name: str, points: Sequence[tuple[int, Any]]) -> svg.Series | None:
+    """A curve of the steps at which there is a number; None where there is none."""
+    known = [(x, float(y)) for x, y in points if isinstance(y, int | float) and math.isfinite(y)]
+    if not known:
+        return None
+    x, y = np.array(known, dtype=np.float64).T
+    return svg.Series(TOGETHER.get(name.rpartition("/")[2], name.removesuffix("/loss")), x, y)
+
+
+def _settings(run: Path) -> str:
+    """How it was trained."""
+    if not (run / configuration.NAME).is_file():
+        return ""
+    written = configuration.read(run)
+    parts = []
+    for title, key in (("Model", "parameters"), ("Training", "training"), ("Data", "data"), ("Numerics", "numerics")):
+        known = {name: value for name, value in (written.get(key) or {}).items() if value is not None}
+        listed = "".join(
+            f"<dt>{escape(str(name))}</dt><dd>{escape(_plain(value))}</dd>" for name, value in known.items()
+        )
+        parts.append(f"<div><h3>{title}</h3><dl>{listed}</dl></div>" if listed else "")
+    return f'<section><h2>How it was trained</h2><div class="sheet settings">{"".join(parts)}</div></section>'
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, list | tuple):
+        return " × ".join(map(str, value))
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _protocols(protocols: Sequence[tuple[str, str]]) -> str:
+    listed = "".join(
+        f'<li id="p{number}"><b>{escape(name)}.</b> {escape(told[:1].upper() + told[1:])}</li>'
+        for number, (name, told) in enumerate(protocols, 1)
+    )
+    return f'<section><h2>How each number was measured</h2><ol class="protocols">{listed}</ol></section>'
+
+
+def _footer(evaluation: Evaluation) -> str:
+    flags = f"--samples {evaluation.samples} --seed {evaluation.seed} --split {evaluation.split}"
+    return (
+        f"<footer><p>Made by nacre {escape(__version__)}. The same numbers again: "
+        f"<code>nacre evaluate {escape(evaluation.run)} {flags}</code></p></footer>"
+    )
