@@ -1,84 +1,65 @@
-"""The page of a comparison: one self-contained HTML file, with its CSV and LaTeX beside it."""
+"""The page of a comparison: one HTML file that stands alone, with its CSV and LaTeX beside it."""
 
 import base64
-import html
 import io
 import math
-from collections.abc import Sequence
+from collections.abc import Callable
+from datetime import UTC, datetime
+from html import escape
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from nacre import files
+from nacre import __version__, files
 from nacre.errors import RunError
 from nacre.metrics.intervals import Estimate
 from nacre.run.comparison import words
-from nacre.run.comparison.table import Comparison, Line
+from nacre.run.comparison.table import Comparison, Line, Pair
 from nacre.run.evaluation.words import ARROWS, NOTHING, half_width, interval, number
+from nacre.run.report import style
+from nacre.run.report.svg import INKS, Frame
 
-INKS = ("#0072b2", "#d55e00", "#008a66", "#a05a96", "#b8860b", "#282828", "#56b4e9", "#8c8c8c")
-"""Told apart by the colour-blind as well (Okabe & Ito 2008)."""
+PAGE, TABLE, TEX = "compare.html", "compare.csv", "compare.tex"
 
-WIDTH, ROW = 200, 15
+WIDTH, ROW = 190, 14
 """Pixels of the drawing beside a metric: its width, and the height that each model takes."""
 
 MANY = 30
 """Ratio of the largest to the smallest number from which an axis is logarithmic."""
 
 LEGEND = (
-    "↑ more is better, ↓ less is better, ≈ the nearer to the floor the better; the floor, dashed in the drawings, is what real "
-    "items score in the samples' place. Green is the best and all that nothing tells from it; where there is no green, nothing "
-    "tells any of them apart, or nothing could be tested."
+    "↑ more is better, ↓ less is better, ≈ the nearer to the floor the better. The floor, a band in the drawings, is what real "
+    "items score in the samples' place. Marked are the best and all that nothing tells from it; in a line without a mark, "
+    "nothing tells any of them apart, or nothing could be tested."
 )
 
-PAGE = """<!doctype html>
-<html lang="en">
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{title}</title>
-<style>{style}</style>
-<main>
-{body}
-</main>
-</html>
-"""
+JUDGED = (
+    "Every pair of models is tested on every metric, with Holm's correction over all of these tests together: the chance that "
+    "even one tie is called a difference is under 5 %. An interval here is at the level that the correction leaves to it: it "
+    "excludes zero if, and only if, the difference is real."
+)
 
-STYLE = """
-body { margin: 0; background: #fff; color: #282828; font: 15px/1.5 system-ui, sans-serif; }
-main { max-width: 1400px; margin: 2rem auto; padding: 0 1.5rem; }
-h1 { font-size: 1.6rem; margin: 0 0 .3rem; } h2 { font-size: 1.15rem; margin: 2.2rem 0 .6rem; }
-p { margin: .4rem 0; max-width: 60rem; } .faint { color: #6b6b6b; font-size: .88em; }
-.wide { overflow-x: auto; } table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
-th, td { padding: .35rem .7rem; text-align: right; border-bottom: 1px solid #e4e4e4; white-space: nowrap; }
-th { font-weight: 600; } thead th { border-bottom: 2px solid #282828; vertical-align: bottom; }
-th:first-child, td.words { text-align: left; } th.group { padding-top: 1.1rem; color: #6b6b6b; }
-td.best { background: #e3f1ea; font-weight: 600; }
-td small { display: block; color: #6b6b6b; font-weight: 400; font-size: .78em; } td svg { display: block; }
-.dot { display: inline-block; width: .7em; height: .7em; border-radius: 50%; margin-right: .35em; }
-.sides { display: grid; grid-template-columns: repeat(auto-fill, minmax(200px, 1fr)); gap: 1.2rem; }
-figure { margin: 0; } figcaption { font-weight: 600; }
-figure img { display: block; width: 100%; image-rendering: pixelated; border: 1px solid #e4e4e4; }
-details summary { cursor: pointer; font-weight: 600; margin: .8rem 0; } .warn { color: #a33d00; } dt { font-weight: 600; }
-dd { margin: 0 0 .5rem 1.2rem; }
+OWN_CSS = """\
+main { max-width: 1320px; }
+td.best { background: color-mix(in srgb, var(--good) 14%, transparent); font-weight: 600; }
+td small { display: block; color: var(--muted); font-weight: 400; font-size: 11.5px; }
+th.group { text-align: left; padding-top: 18px; font-weight: 600; color: var(--ink); }
+thead th { vertical-align: bottom; font-size: 14px; color: var(--ink); }
+td.words { text-align: left; }
+.pictures { display: grid; grid-template-columns: repeat(auto-fill, minmax(200px, 1fr)); gap: 18px; }
+.pictures img { width: 100%; image-rendering: pixelated; }
+summary { cursor: pointer; font-weight: 600; margin: 10px 0; }
 """
 
 
 def write(comparison: Comparison, out: Path) -> list[Path]:
-    """Write compare.html, compare.csv and compare.tex.
-
-    Args:
-        comparison: what they say.
-        out: their folder; made if absent.
+    """Write page, CSV and LaTeX into a folder, which is made if absent.
 
     Raises:
-        RunError: the folder cannot be written.
+        RunError: it cannot be written.
     """
-    told = {
-        "compare.html": document(comparison),
-        "compare.csv": words.as_csv(comparison),
-        "compare.tex": words.as_latex(comparison),
-    }
+    told = {PAGE: document(comparison), TABLE: words.as_csv(comparison), TEX: words.as_latex(comparison)}
     try:
         out.mkdir(parents=True, exist_ok=True)
         for name, text in told.items():
@@ -90,46 +71,106 @@ def write(comparison: Comparison, out: Path) -> list[Path]:
 
 def document(comparison: Comparison) -> str:
     """The page as HTML."""
-    names = [column.name for column in comparison.columns]
-    title = " · ".join(names)
-    failures = [f'<p class="warn">{_(name)} is missing: {_(why)}</p>' for name, why in comparison.failures.items()]
-    body = [
-        f"<h1>{_(title)}</h1>",
-        f"<p>{_(comparison.protocol)}.</p>",
-        *failures,
-        _table(comparison),
-        f'<p class="faint">{_(LEGEND)}</p>',
-        f"<p>{_(comparison.covers)}.</p>",
-        *_samples(comparison),
-        *_given(comparison),
+    title = " · ".join(column.name for column in comparison.columns)
+    parts = [
+        f'<header><div class="brand">nacre · comparison</div><h1>{escape(title)}</h1>'
+        f'<p class="muted">{escape(comparison.protocol)}.</p></header>',
+        *(
+            f'<div class="note">{escape(name)} is missing: {escape(why)}</div>'
+            for name, why in comparison.failures.items()
+        ),
+        *(f'<div class="note">{escape(note)}.</div>' for note in comparison.notes),
+        _samples(comparison),
+        _numbers(comparison),
+        _given(comparison),
         _differences(comparison),
         _protocols(comparison),
+        f"<footer>nacre {__version__}, {datetime.now(UTC):%Y-%m-%d}</footer>",
     ]
-    return PAGE.format(title=_(title), style=STYLE, body="\n".join(body))
+    return style.document(title, parts, OWN_CSS)
 
 
-def _table(comparison: Comparison) -> str:
-    heads = [
-        f'<th scope="col"><span class="dot" style="background:{ink}"></span>{_(column.name)}</th>'
-        for column, ink in zip(comparison.columns, _inks(comparison), strict=True)
+def forest(line: Line) -> str:
+    """A metric drawn: each model's number with its interval, the floor as a band."""
+    shown = [each for each in (*line.cells, line.floor) if each]
+    values = [each.value for each in shown]
+    log = min(values) > 0 and max(values) / min(values) > MANY
+    least = min(values) / 2 if log else -math.inf
+
+    def place(value: float) -> float:
+        return math.log(max(value, least)) if log else value
+
+    ends = [place(end) for each in shown for end in (each.low, each.value, each.high) if math.isfinite(end)]
+    low, high = min(ends), max(ends)
+    room = 0.05 * (high - low) or 0.5
+    frame = Frame(WIDTH, ROW * len(line.cells), (low - room, high + room), (0, 1), left=0, right=0, top=0, bottom=0)
+    parts = _band(line.floor, frame, place)
+    for index, cell in enumerate(line.cells):
+        y, ink = ROW * (index + 0.5), _ink(index)
+        if cell and math.isfinite(cell.low):
+            left, right = frame.across(place(cell.low)), frame.across(place(cell.high))
+            parts.append(f'<path d="M{left:.1f} {y}H{right:.1f}" stroke="{ink}" stroke-width="2"/>')
+        if cell:
+            parts.append(f'<circle cx="{frame.across(place(cell.value)):.1f}" cy="{y}" r="3.5" fill="{ink}"/>')
+    if log:
+        parts.append(f'<text x="{WIDTH}" y="{frame.height - 2}" text-anchor="end">log</text>')
+    label = f"{line.name}: numbers and intervals"
+    return (
+        f'<svg role="img" aria-label="{escape(label)}" width="{WIDTH}" height="{frame.height}">{"".join(parts)}</svg>'
+    )
+
+
+def _band(floor: Estimate | None, frame: Frame, place: Callable[[float], float]) -> list[str]:
+    if floor is None:
+        return []
+    left, middle, right = (
+        frame.across(place(end if math.isfinite(end) else floor.value)) for end in (floor.low, floor.value, floor.high)
+    )
+    return [
+        f'<rect x="{left:.1f}" y="0" width="{max(2.0, right - left):.1f}" height="{frame.height}" fill="var(--band)"/>',
+        f'<path d="M{middle:.1f} 0V{frame.height}" stroke="var(--muted)"/>',
     ]
+
+
+def _samples(comparison: Comparison) -> str:
+    first = comparison.columns[0]
+    shown = [("held-out items", "none", first.pages.get("real"))]
+    shown += [(each.name, _ink(index), each.pages.get("samples")) for index, each in enumerate(comparison.columns)]
+    figures = [
+        f'<figure><figcaption>{_key(name, ink)}</figcaption><img alt="{escape(name)}" src="{_data(page)}"></figure>'
+        for name, ink, page in shown
+        if page is not None
+    ]
+    if not figures:
+        return ""
+    which = f", each of training seed {first.seeds[0]}" if comparison.seeds > 1 else ""
+    lead = f"The first ones of seed {first.evaluations[0].seed}{which}; none was chosen."
+    return (
+        f'<section><h2>Samples</h2><p class="lead">{lead}</p><div class="pictures">{"".join(figures)}</div></section>'
+    )
+
+
+def _numbers(comparison: Comparison) -> str:
+    heads = "".join(f"<th>{_key(column.name, _ink(index))}</th>" for index, column in enumerate(comparison.columns))
     rows, group = [], ""
     for line in comparison.lines:
         if line.group != group:
-            rows.append(f'<tr><th class="group" colspan="{len(heads) + 3}">{_(line.group)}</th></tr>')
+            rows.append(f'<tr><th class="group" colspan="{len(comparison.columns) + 3}">{escape(line.group)}</th></tr>')
         rows.append(_row(comparison, line))
         group = line.group
     return (
-        f'<div class="wide"><table><thead><tr><th></th>{"".join(heads)}<th scope="col">floor</th><th></th></tr></thead>'
-        f"<tbody>{''.join(rows)}</tbody></table></div>"
+        f'<section><h2>Numbers</h2><p class="lead">{escape(comparison.covers)}.</p><div class="sheet"><table><thead><tr>'
+        f"<th></th>{heads}<th>floor</th><th></th></tr></thead><tbody>{''.join(rows)}</tbody></table></div>"
+        f'<p class="muted">{escape(LEGEND)}</p></section>'
     )
 
 
 def _row(comparison: Comparison, line: Line) -> str:
     cells = [_cell(cell, mark) for cell, mark in zip(line.cells, words.marks(comparison, line), strict=True)]
-    sign = ' <span class="warn" title="' + _(line.caution) + '">⚠</span>' if line.caution else ""
-    head = f'<th scope="row" title="{_(line.protocol)}">{_(line.name)} {ARROWS[line.better]}{sign}</th>'
-    return f"<tr>{head}{''.join(cells)}{_cell(line.floor, False)}<td>{forest(line, _inks(comparison))}</td></tr>"
+    caution = f'<span class="caution">{escape(line.caution)}</span>' if line.caution else ""
+    name = f'{escape(line.name)} <span class="better">{ARROWS[line.better]}</span>{caution}'
+    head = f'<td title="{escape(line.protocol)}">{name}</td>'
+    return f"<tr>{head}{''.join(cells)}{_cell(line.floor, False)}<td>{forest(line)}</td></tr>"
 
 
 def _cell(estimate: Estimate | None, best: bool) -> str:
@@ -141,113 +182,60 @@ def _cell(estimate: Estimate | None, best: bool) -> str:
     return f"<td{mark}>{value}{more}</td>"
 
 
-def forest(line: Line, inks: Sequence[str]) -> str:
-    """A metric drawn: each model's number with its interval, the floor as a dashed line."""
-    shown = [each for each in (*line.cells, line.floor) if each]
-    values = [each.value for each in shown]
-    ends = [end for each in shown for end in (each.low, each.high) if math.isfinite(end)]
-    log = min(values) > 0 and max(values) / min(values) > MANY
-    least = min(values) / 2 if log else -math.inf
-    low, high = max(least, min([*values, *ends])), max([*values, *ends])
-    low, high = (math.log(low), math.log(high)) if log else (low, high)
-    room = 0.04 * (high - low) or 1.0
-
-    def at(value: float) -> float:
-        place = math.log(max(value, least)) if log else value
-        return (place - low + room) / (high - low + 2 * room) * WIDTH
-
-    height, marks = ROW * len(line.cells), []
-    if line.floor:
-        x = at(line.floor.value)
-        marks.append(f'<path d="M{x:.1f} 0V{height}" stroke="#8c8c8c" stroke-dasharray="3 3"/>')
-    for place, (cell, ink) in enumerate(zip(line.cells, inks, strict=True)):
-        y = ROW * (place + 0.5)
-        if cell and math.isfinite(cell.low):
-            marks.append(f'<path d="M{at(cell.low):.1f} {y}H{at(cell.high):.1f}" stroke="{ink}" stroke-width="2"/>')
-        if cell:
-            marks.append(f'<circle cx="{at(cell.value):.1f}" cy="{y}" r="3.5" fill="{ink}"/>')
-    more = (
-        f'<text x="{WIDTH}" y="{height - 2}" text-anchor="end" font-size="9" fill="#8c8c8c">log</text>' if log else ""
-    )
-    label = f"{line.name}: numbers and intervals"
-    return f'<svg role="img" aria-label="{_(label)}" width="{WIDTH}" height="{height}">{"".join(marks)}{more}</svg>'
-
-
-def _samples(comparison: Comparison) -> list[str]:
-    first = comparison.columns[0]
-    shown = [("held-out items", "#fff", first.pages.get("real"))]
-    shown += [
-        (column.name, ink, column.pages.get("samples"))
-        for column, ink in zip(comparison.columns, _inks(comparison), strict=True)
-    ]
-    figures = [
-        f'<figure><figcaption><span class="dot" style="background:{ink}"></span>{_(name)}</figcaption>'
-        f'<img alt="{_(name)}" src="{_data(page)}"></figure>'
-        for name, ink, page in shown
-        if page is not None
-    ]
-    if not figures:
-        return []
-    which = f", of training seed {first.seeds[0]}" if comparison.seeds > 1 else ""
-    return [
-        "<h2>Samples</h2>",
-        f'<p class="faint">The first ones of seed {first.evaluations[0].seed}{which}, not chosen.</p>',
-        f'<div class="sides">{"".join(figures)}</div>',
-    ]
-
-
-def _given(comparison: Comparison) -> list[str]:
+def _given(comparison: Comparison) -> str:
     facts = words.given(comparison)
     if not facts:
-        return []
-    heads = "".join(f"<th>{_(name)}</th>" for name in facts[0])
+        return ""
+    heads = "".join(f"<th>{escape(name)}</th>" for name in facts[0])
     rows = [
-        f"<tr><th>{_(name)}</th>{''.join(f'<td>{_(each)}</td>' for each in rest)}</tr>" for name, *rest in facts[1:]
+        f"<tr><td>{escape(name)}</td>{''.join(f'<td>{escape(each)}</td>' for each in rest)}</tr>"
+        for name, *rest in facts[1:]
     ]
-    return [
-        "<h2>What each was given</h2>",
-        f'<div class="wide"><table><thead><tr>{heads}</tr></thead><tbody>{"".join(rows)}</tbody></table></div>',
-    ]
+    return (
+        f'<section><h2>What each was given</h2><div class="sheet"><table><thead><tr>{heads}</tr></thead>'
+        f"<tbody>{''.join(rows)}</tbody></table></div></section>"
+    )
 
 
 def _differences(comparison: Comparison) -> str:
-    real = sum(bool(pair.better) for _line, pair in comparison.pairs)
-    rows = []
-    for line, pair in comparison.pairs:
-        verdict = pair.verdict
-        half = (verdict.high - verdict.low) / 2
-        value = f"{number(verdict.value, half)} [{number(verdict.low, half)}, {number(verdict.high, half)}]"
-        chance = f"{verdict.p:.3f}" if verdict.p >= 0.001 else "&lt; .001"
-        told = f"{_(pair.better)} is better" if pair.better else "tie"
-        mark = ' class="best"' if pair.better else ""
-        of = "distance to the floor" if line.better == "floor" and line.floor else "difference"
-        rows.append(
-            f'<tr><th scope="row">{_(line.name)}</th><td class="words">{_(pair.first)} − {_(pair.second)}</td>'
-            f'<td title="{of}">{value}</td><td>{chance}</td><td{mark}>{told}</td></tr>'
-        )
+    rows = [_judged(line, pair) for line, pair in comparison.pairs]
+    real = sum(bool(pair.better) for _, pair in comparison.pairs)
     opened = " open" if len(comparison.columns) == 2 else ""
     return (
-        f"<h2>Which differences are real</h2><p>{_(words.summary(comparison).partition(chr(10))[0].rstrip(':.'))}. An interval "
-        "here is at the level that the correction leaves to it: it excludes zero if, and only if, the difference is real.</p>"
-        f'<details{opened}><summary>{real} real, {len(rows) - real} ties</summary><div class="wide"><table><thead><tr><th></th>'
-        "<th>models</th><th>difference</th><th>p, corrected</th><th></th></tr></thead>"
-        f"<tbody>{''.join(rows)}</tbody></table></div></details>"
+        f'<section><h2>Which differences are real</h2><p class="lead">{escape(JUDGED)}</p>'
+        f"<p>{escape(words.summary(comparison).splitlines()[0])}</p>"
+        f'<details{opened}><summary>{real} real, {len(rows) - real} ties</summary><div class="sheet"><table><thead><tr>'
+        '<th></th><th></th><th>difference</th><th>interval</th><th>p, corrected</th><th class="mark"></th></tr></thead>'
+        f"<tbody>{''.join(rows)}</tbody></table></div></details></section>"
+    )
+
+
+def _judged(line: Line, pair: Pair) -> str:
+    verdict = pair.verdict
+    half = (verdict.high - verdict.low) / 2
+    ends = f"{number(verdict.low, half)} … {number(verdict.high, half)}" if half > 0 else NOTHING
+    chance = f"{verdict.p:.3f}" if verdict.p >= 0.001 else "< .001"
+    told = f"{pair.better} is better" if pair.better else "tie"
+    mark = "mark good" if pair.better else "mark muted"
+    of = " (distance to the floor)" if line.better == "floor" else " (item by item)" if pair.paired else ""
+    return (
+        f'<tr><td>{escape(line.name)}{of}</td><td class="words">{escape(pair.first)} − {escape(pair.second)}</td>'
+        f"<td>{number(verdict.value, half)}</td><td>{ends}</td><td>{escape(chance)}</td>"
+        f'<td class="{mark}">{escape(told)}</td></tr>'
     )
 
 
 def _protocols(comparison: Comparison) -> str:
-    items = [
-        f"<dt>{_(line.name)}</dt><dd>{_(line.protocol)}"
-        + (f' <span class="warn">{_(line.caution)}</span>' if line.caution else "")
-        + "</dd>"
-        for line in comparison.lines
-    ]
-    notes = "".join(f"<p>{_(note)}.</p>" for note in comparison.notes)
-    return f"<h2>How it was measured</h2>{notes}<dl>{''.join(items)}</dl>"
+    items = "".join(f"<li><b>{escape(line.name)}</b>: {escape(line.protocol)}</li>" for line in comparison.lines)
+    return f'<section><h2>How it was measured</h2><ol class="protocols">{items}</ol></section>'
 
 
-def _inks(comparison: Comparison) -> list[str]:
-    return [INKS[place % len(INKS)] for place in range(len(comparison.columns))]
+def _key(name: str, ink: str) -> str:
+    return f'<span class="key"><i style="background:{ink}"></i>{escape(name)}</span>'
+
+
+def _ink(index: int) -> str:
+    return f"var(--c{index % INKS})"
 
 
 def _data(page: np.ndarray) -> str:
@@ -255,7 +243,3 @@ def _data(page: np.ndarray) -> str:
     file = io.BytesIO()
     Image.fromarray(page).save(file, format="PNG", optimize=True)
     return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
-
-
-def _(words: str) -> str:
-    return html.escape(words)

@@ -16,7 +16,7 @@ from nacre.metrics.verdicts import Verdict
 from nacre.run import config as configuration
 from nacre.run.evaluation import Evaluation, Examination, Row, words
 from nacre.run.report import pictures, svg
-from nacre.run.report.style import CSS
+from nacre.run.report.style import document
 
 NAME = "report.html"
 
@@ -65,14 +65,7 @@ def page(examination: Examination) -> str:
         _protocols(protocols),
         _footer(evaluation),
     ]
-    title = escape(f"{evaluation.model} · {evaluation.data}")
-    return (
-        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{title}</title>\n<style>\n{CSS}</style>\n</head>\n<body>\n<main>\n"
-        + "\n".join(part for part in parts if part)
-        + "\n</main>\n</body>\n</html>\n"
-    )
+    return document(f"{evaluation.model} · {evaluation.data}", parts)
 
 
 COPY = (

@@ -1,5 +1,8 @@
 """What a report looks like: in light and in dark, on a screen and on paper."""
 
+from collections.abc import Sequence
+from html import escape
+
 CSS = """\
 :root {
   color-scheme: light dark;
@@ -86,3 +89,20 @@ footer { margin-top: 46px; padding-top: 14px; border-top: 1px solid var(--edge);
   * { -webkit-print-color-adjust: exact; print-color-adjust: exact; }
 }
 """
+
+
+def document(title: str, parts: Sequence[str], more: str = "") -> str:
+    """A page that stands alone.
+
+    Args:
+        title: of the page, as text.
+        parts: its sections, as HTML; empty ones are left out.
+        more: style that only this page has.
+    """
+    return (
+        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f"<title>{escape(title)}</title>\n<style>\n{CSS}{more}</style>\n</head>\n<body>\n<main>\n"
+        + "\n".join(part for part in parts if part)
+        + "\n</main>\n</body>\n</html>\n"
+    )
