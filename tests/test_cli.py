@@ -12,6 +12,8 @@ from PIL import Image
 
 import nacre
 from nacre.cli import COMMANDS, main
+from nacre.cli.compare import MODELS
+from nacre.cli.compare import OWN as COMPARE
 from nacre.cli.evaluate import OWN as EVALUATE
 from nacre.cli.lab import OWN as LAB
 from nacre.cli.train import PLACES
@@ -67,6 +69,7 @@ def test_the_surface_is_frozen():
         "train",
         "resume",
         "evaluate",
+        "compare",
         "diagnose",
         "sample",
         "reconstruct",
@@ -83,7 +86,7 @@ def test_the_surface_is_frozen():
     ]
     found = {"places": PLACES, "data": fields(DataSettings), "training": fields(Training)}
     found |= {name: fields(find_class(name)) for name in CATALOGUE}
-    found |= {"evaluate": EVALUATE}
+    found |= {"evaluate": EVALUATE, "compare": [*COMPARE, *MODELS]}
     found |= {"lab": LAB} | {f"lab {name}": fields(subject) for name, subject in SUBJECTS.items()}
     names = {section: [field.name for field in listed] for section, listed in found.items()}
     assert names == json.loads(SURFACE.read_text())

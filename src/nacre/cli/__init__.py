@@ -12,6 +12,7 @@ COMMANDS = {
     "train": "train a model on images of your own, or on a named data set",
     "resume": "go on with a run, exactly where it stopped",
     "evaluate": "hold a run against real items: a table, and a page to send",
+    "compare": "hold models against each other: which differences are real; or train them for it",
     "diagnose": "say what is wrong with a run, with evidence and advice",
     "sample": "draw new images from a run",
     "reconstruct": "send images through an autoencoder and back",
