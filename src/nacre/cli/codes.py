@@ -55,7 +55,7 @@ def label_of(parsed: Any, model: Pretrained, count: int) -> Tensor | None:
         return None
     if not latents.label_count(model.module):
         raise ConfigError("the model is not conditional, so it knows no --label; train one with --conditional.")
-    return torch.full((count,), model._class(parsed.label))
+    return torch.full((count,), model.class_number(parsed.label))
 
 
 def coded(word: str, model: Pretrained, search: Search, *, seed: int, most: int | None = None) -> Coded:

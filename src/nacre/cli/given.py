@@ -102,5 +102,5 @@ def _picture(path: Path, shape: tuple[int, ...]) -> tuple[Given, int]:
     item = fitted(picture.pixels, Target(height, width, channels, "crop"))
     # A grey picture is a coloured one without loss, and no news.
     same = picture.pixels.shape[:2] == (height, width) and picture.pixels.shape[2] <= channels
-    item = images.to_float(torch.from_numpy(np.ascontiguousarray(item)))[None]
+    item = images.to_float(torch.from_numpy(np.array(item)))[None]
     return Given(item, [str(path)]), int(not same)
