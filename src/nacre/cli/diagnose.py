@@ -48,9 +48,16 @@ def _paragraph(verdict: Verdict) -> str:
     shown = {name: value for name, value in verdict.evidence.items() if isinstance(value, int | float)}
     if shown:
         lines.append(_wrapped("evidence: " + ", ".join(f"{name} {value:.3g}" for name, value in shown.items())))
-    if verdict.advice:
-        lines.append(_wrapped(f"what to do: {verdict.advice}"))
+    for choice, (reason, command) in enumerate(_choices(verdict.advice)):
+        lines.append(_wrapped(("what to do: " if not choice else "or: ") + reason))
+        lines += [f"    {command}"] if command else []
     return "\n".join(lines)
+
+
+def _choices(advice: str) -> list[tuple[str, str]]:
+    """Advice taken apart, so that a command can be copied: reasons, each with its command or ""."""
+    choices = [choice.partition(": nacre ") for choice in advice.split("; or ") if choice]
+    return [(reason, f"nacre {command}" if command else "") for reason, _, command in choices]
 
 
 def _wrapped(text: str) -> str:

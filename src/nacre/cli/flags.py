@@ -77,8 +77,8 @@ def _plainly(argv: Sequence[str], lists: Mapping[str, bool]) -> list[str]:
 
 
 def _bracketed(value: str, lone: bool) -> str:
-    """Numbers with commas in brackets; a lone number too where it can only be a list."""
-    pattern = r"\d+(,\d+)*,?" if lone else r"\d+(,\d+)+"
+    """Numbers or words with commas in brackets; a lone one too where it can only be a list."""
+    pattern = r"[\w-]+(,[\w-]+)*,?" if lone else r"\d+(,\d+)+"
     return f"[{value.rstrip(',')}]" if re.fullmatch(pattern, value) else value
 
 
@@ -91,7 +91,7 @@ def _metavar(field: Field) -> str:
         return "yes|no"
     kind = type_name(field.type)
     if "tuple" in kind:
-        return "N|N,N" if "int or" in kind else "N,N,…"
+        return "NAME,NAME,…" if "str" in kind else "N|N,N" if "int or" in kind else "N,N,…"
     return {"str": "TEXT", "int": "N", "float": "X"}.get(kind, kind if "|" in kind else "X")
 
 

@@ -48,9 +48,10 @@ def validate(
 ) -> Score | None:
     """Judge a model by the best means that its capabilities allow; None if nothing was kept aside or nothing applies.
 
-    The accuracy of a classifier comes first, where held-out labels are known; a likelihood (bound) comes before a
-    reconstruction error, and that before the distance of samples. A generator's own loss is never used: it says how the
-    game stands, not how good the samples are. Each rank does its part of the work and has the whole answer.
+    The accuracy of a classifier comes first, where held-out labels are known; then a likelihood (bound), which judges samples
+    and reconstructions alike; then the distance of samples, also of models that reconstruct as well, for a reconstruction
+    error says nothing of samples; and last that error. A generator's own loss is never used: it says how the game stands,
+    not how good the samples are. Each rank does its part of the work and has the whole answer.
     """
     known = rows[labels[rows] >= 0] if labels is not None else rows[:0]
     if isinstance(model, Classifies) and labels is not None and len(known) > 1:
@@ -63,15 +64,15 @@ def validate(
         bounds = sampling.log_likelihood(model, floats(items, rows, part), first=part.start)
         value = _whole(bounds, count, model, ranks).mean().item()
         return Score(f"{model.likelihood_name}, nats", value, True, count)
+    if isinstance(model, Samples):
+        samples = sampling.sample(model, len(part), first=part.start).cpu()
+        distance = sliced_wasserstein(_whole(samples, count, model, ranks), floats(items, rows, range(count)))
+        return Score("sliced Wasserstein distance of samples", distance, False, count)
     if isinstance(model, Reconstructs):
         held_out = floats(items, rows, part)
         errors = (sampling.apply(model.reconstruct, held_out, model).double() - held_out.double()).square()
         value = _whole(errors.flatten(1).mean(1), count, model, ranks).mean().item()
         return Score("reconstruction error (mean squared, a number)", value, False, count)
-    if isinstance(model, Samples):
-        samples = sampling.sample(model, len(part), first=part.start).cpu()
-        distance = sliced_wasserstein(_whole(samples, count, model, ranks), floats(items, rows, range(count)))
-        return Score("sliced Wasserstein distance of samples", distance, False, count)
     return None
 
 

@@ -6,39 +6,17 @@ Converge?"); packing is against mode collapse (Lin et al. 2018), augmentation ag
 heart (Karras et al. 2020; Zhao et al. 2020), and a KL weight that starts small against posterior collapse (Bowman et al. 2016).
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from typing import Any
+
+from nacre.metrics.history import Facts
 
 Line = Mapping[str, Any]
 
 
-@dataclass(frozen=True)
-class Facts:
-    """What is known of a run besides its signals.
-
-    Attributes:
-        run: its folder, as it is typed in a command.
-        steps: its whole length.
-        train, held_out: items.
-        settings: the flags of its model and training, by name, with their values.
-        saved: steps that a fork can start from.
-        failure: the sentence that it ended with, or "".
-    """
-
-    run: str = "RUN"
-    steps: int = 0
-    train: int = 0
-    held_out: int = 0
-    settings: Mapping[str, Any] = field(default_factory=dict)
-    saved: Sequence[int] = ()
-    failure: str = ""
-
-
 def fork(facts: Facts, since: int, flag: str, value: object) -> str:
     """The command that goes on from before it was so, with one thing changed."""
-    before = [step for step in facts.saved if step <= since]
-    start = before[-1] if before else min(facts.saved, default=0)
+    start = max((step for step in facts.saved if step <= since), default=0)
     return f"nacre fork {facts.run} --at {start} --{flag.replace('_', '-')} {value}"
 
 
@@ -159,10 +137,9 @@ def blurry_decoder(facts: Facts, since: int, line: Line) -> str:
 
 
 def memorization(facts: Facts, since: int, line: Line) -> str:
-    return (
-        "find more items; until then take a checkpoint from before "
-        f"(nacre sample {facts.run} --checkpoint {max([s for s in facts.saved if s <= since], default='best')}) or a smaller model"
-    )
+    before = max((step for step in facts.saved if step <= since), default="best")
+    weights = f"nacre sample {facts.run} --checkpoint {before}"
+    return f"find more items, or take a smaller model; or use the weights from before: {weights}"
 
 
 def little_data(facts: Facts, since: int, line: Line) -> str:

@@ -95,10 +95,9 @@ def _silence(facts: Facts, step: int, looks: int) -> str:
             f"{facts.run} has no signals in its log (it was made without them, or is younger than its first look); "
             f"nacre diagnose {facts.run} --measure looks at its checkpoints instead"
         )
-    return (
-        f"{facts.run} is too young to be judged: {looks} {'look' if looks == 1 else 'looks'} up to step {step:,} of {facts.steps:,}; "
-        f"it takes {LEAST}, and a tenth of the run"
-    )
+    seen = "1 look" if looks == 1 else f"{looks} looks"
+    wanted = f"it takes {LEAST}, and a fifth of the run"
+    return f"{facts.run} is too young to be judged: {seen} up to step {step:,} of {facts.steps:,}; {wanted}"
 
 
 def _measured(path: Path, written: Mapping[str, Any], model: str | None, device: str) -> list[dict[str, Any]]:

@@ -1,0 +1,346 @@
+"""The rules of a diagnosis: each looks at a history and yields verdicts, with the number that they rest on.
+
+Thresholds were set on toy densities and the 8×8 digits; `benchmarks/diagnosis.py` tests them on other data, against oracles.
+"""
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+from nacre.metrics import remedies
+from nacre.metrics.history import Verdict, View
+
+
+def _bad(
+    view: View, name: str, sentence: str, evidence: Mapping[str, Any], test: Callable[[Mapping[str, Any]], bool]
+) -> Verdict:
+    step = view.since(test)
+    rounded = {key: float(f"{value:.4g}") if isinstance(value, float) else value for key, value in evidence.items()}
+    advice = getattr(remedies, name.replace("-", "_"))(view.facts, step, view.lines[-1])
+    return Verdict(name, "bad", step, sentence, rounded, advice)
+
+
+def _is(line: Mapping[str, Any], name: str, test: Callable[[float], bool]) -> bool:
+    return line.get(name) is not None and test(line[name])
+
+
+ASTRAY = 1.0
+"""Distance of samples, in standard deviations of the data: that of one point in their middle is about .8."""
+
+WORSE = 2.0
+"""Times the best distance so far: less is the ordinary ups and downs."""
+
+
+def divergence(view: View) -> Iterator[Verdict]:
+    """Numbers that are none, or samples that are out of the data after they were near."""
+    if view["finite"] < 1:
+        yield _bad(
+            view, "divergence", "some outputs are no longer numbers", {"finite": view["finite"]}, lambda line: True
+        )
+        return
+    now, best = view["distance"], min(view.past("distance"), default=math.nan)
+    if now >= ASTRAY and now >= WORSE * best:
+        sentence = f"samples are {now:.2g} standard deviations off the data, and were {best:.2g} before"
+        yield _bad(
+            view,
+            "divergence",
+            sentence,
+            {"distance": now, "best": best},
+            lambda line: _is(line, "distance", lambda d: d >= ASTRAY),
+        )
+    first, top = next(iter(view.past("elbo")), math.nan), max(view.past("elbo"), default=math.nan)
+    if top - view["elbo"] > max(1.0, 0.5 * (top - first)):
+        sentence = f"the bound fell from {top:.4g} to {view['elbo']:.4g} nats"
+        yield _bad(
+            view,
+            "divergence",
+            sentence,
+            {"elbo": view["elbo"], "best": top},
+            lambda line: _is(line, "elbo", lambda e: top - e > 1),
+        )
+
+
+COLLAPSED = 0.75
+"""Share of the data in kinds that samples hardly have: more is a handful of points."""
+
+ALIKE = 0.1
+"""Diversity, of the data's: less is one point and its neighbourhood."""
+
+PARTIAL = 0.1
+"""Share of the data in kinds that samples hardly have: good samples lose none."""
+
+
+def collapse(view: View) -> Iterator[Verdict]:
+    """Kinds of items that samples do not have."""
+    if view.improving("lost", -1) or view.improving("diversity", 1):
+        return
+    lost, diversity = view["lost"], view["diversity"]
+    evidence = {"lost": lost, "diversity": diversity}
+    if lost >= COLLAPSED or diversity <= ALIKE:
+        sentence = f"samples lack the kinds that {lost:.0%} of the data are of, and vary {diversity:.2f} times as much"
+        yield _bad(view, "collapse", sentence, evidence, lambda line: _is(line, "lost", lambda x: x >= COLLAPSED))
+    elif lost >= PARTIAL:
+        sentence = f"samples lack the kinds that {lost:.0%} of the data are of, or nearly"
+        yield _bad(view, "partial-collapse", sentence, evidence, lambda line: _is(line, "lost", lambda x: x >= PARTIAL))
+
+
+APART = 0.99
+"""Chance that the discriminator ranks a held-out item over a sample: above, it has nothing more to learn from samples."""
+
+SURE = 0.02
+"""D(G(z)) on average: under it, log(1 - D(G(z))) has a fiftieth of its slope left."""
+
+FLAT = 0.05
+"""What a generator is told, beside what it needs to be told: the rest is lost."""
+
+
+def strong_discriminator(view: View) -> Iterator[Verdict]:
+    """A discriminator that is never wrong and passes nothing on."""
+    auc, fake, passed, pull = view["auc"], view["d_fake"], view["passed"], view["pull"]
+    logistic = not math.isnan(view["value"])
+    evidence = {"auc": auc, "d_fake": fake, "passed": passed, "pull": pull}
+    if logistic and auc >= APART and (fake <= SURE or passed * pull <= FLAT):
+        sentence = f"D(x) is {view['d_real']:.3f} on held-out items and D(G(z)) {fake:.2g}: it is never wrong"
+        if passed <= FLAT:
+            sentence += f", and the generator's loss passes on {passed:.1%} of its slope"
+        yield _bad(
+            view, "strong-discriminator", sentence, evidence, lambda line: _is(line, "auc", lambda x: x >= APART)
+        )
+
+
+BLIND = 0.6
+"""The same chance: under it, the discriminator can hardly tell."""
+
+VISIBLE = 0.9
+"""Accuracy of one nearest neighbour between samples and held-out items: above it, they are easily told apart."""
+
+
+def weak_discriminator(view: View) -> Iterator[Verdict]:
+    """A discriminator that cannot tell what a neighbour can."""
+    auc, judge = view["auc"], view["judge"]
+    if auc <= BLIND and judge >= VISIBLE and not view.improving("distance", -1):
+        sentence = f"it tells held-out items from samples {auc:.0%} of the time; a nearest neighbour does {judge:.0%}"
+        yield _bad(
+            view,
+            "weak-discriminator",
+            sentence,
+            {"auc": auc, "judge": judge},
+            lambda line: _is(line, "auc", lambda x: x <= BLIND),
+        )
+
+
+SWING = 0.35
+"""Share of the samples that change their kind between two measurements: twice what two draws differ by."""
+
+
+def oscillation(view: View) -> Iterator[Verdict]:
+    """Samples that go from one part of the data to another."""
+    swing = view.swing()
+    if swing >= SWING:
+        sentence = f"between two looks, {swing:.0%} of the samples change their kind, and it does not calm down"
+        yield _bad(view, "oscillation", sentence, {"swing": swing}, lambda line: "bins" in line)
+
+
+BY_HEART = 0.62
+"""Chance that the discriminator ranks a training item over a held-out one."""
+
+SIGMAS = 4
+"""Standard errors that this has to be over one half besides: the items are few."""
+
+
+def overfit_discriminator(view: View) -> Iterator[Verdict]:
+    """A discriminator that knows the training items from others of their kind."""
+    items = min(256, view.facts.held_out or 256)
+    error = math.sqrt((1 / items + 1 / min(256, view.facts.train or 256)) / 12)
+    bar, auc = max(BY_HEART, 0.5 + SIGMAS * error), view["auc_train"]
+    if auc >= bar:
+        sentence = f"it ranks a training item over a held-out one {auc:.0%} of the time; half is right"
+        yield _bad(
+            view,
+            "overfit-discriminator",
+            sentence,
+            {"auc_train": auc, "d_train": view["d_train"], "d_real": view["d_real"]},
+            lambda line: _is(line, "auc_train", lambda x: x >= bar),
+        )
+
+
+SILENT = 0.01
+"""Nats of a latent's rate under which it says nothing."""
+
+QUIET = 0.5
+"""Nats of all latents' rates together under which the decoder does without them."""
+
+
+def posterior_collapse(view: View) -> Iterator[Verdict]:
+    """Latents that say nothing."""
+    rate, latents = view["rate"], view["latents"]
+    if rate > QUIET or math.isnan(rate) or view.improving("rate", 1):
+        return
+    kl = view.recent("kl")[-1]
+    dead = [number for number, nats in enumerate(kl) if nats < SILENT]
+    named = _listed(dead)
+    sentence = f"the codes carry {rate:.2g} nats in all; {len(dead)} of {latents:.0f} latents carry none ({named})"
+    yield _bad(
+        view,
+        "posterior-collapse",
+        sentence,
+        {"rate": rate, "silent": dead, "kl": kl},
+        lambda line: _is(line, "rate", lambda x: x <= QUIET),
+    )
+
+
+def _listed(numbers: Sequence[int]) -> str:
+    """0-4, 7."""
+    runs: list[list[int]] = []
+    for number in numbers:
+        if runs and number == runs[-1][-1] + 1:
+            runs[-1].append(number)
+        else:
+            runs.append([number])
+    return ", ".join(f"z{run[0]}" if len(run) == 1 else f"z{run[0]}-z{run[-1]}" for run in runs) or "none"
+
+
+BLURRED = 0.3
+"""Share of the data's variance that reconstructions have to explain."""
+
+
+def blurry_decoder(view: View) -> Iterator[Verdict]:
+    """Reconstructions that are much the same for all items."""
+    explained = view["explained"]
+    if explained <= BLURRED and not view.improving("explained", 1):
+        sentence = f"reconstructions explain {explained:.0%} of the variance of held-out items"
+        evidence = {"explained": explained, "sharpness": view["sharpness"], "rate": view["rate"]}
+        yield _bad(
+            view, "blurry-decoder", sentence, evidence, lambda line: _is(line, "explained", lambda x: x <= BLURRED)
+        )
+
+
+NEAR = 0.6
+"""Median distance of samples to their nearest training item, over that of held-out items."""
+
+COPIES = 0.4
+"""Share of samples nearer to a training item than 19 in 20 held-out items are; .05 is right."""
+
+
+def memorization(view: View) -> Iterator[Verdict]:
+    """Samples that are training items."""
+    near, copies = view["nearest"], view["copies"]
+    if near <= NEAR and copies >= COPIES:
+        sentence = (
+            f"samples lie {near:.2f} times as far from the training set as new items do, and {copies:.0%} are copies"
+        )
+        yield _bad(
+            view,
+            "memorization",
+            sentence,
+            {"nearest": near, "copies": copies},
+            lambda line: _is(line, "nearest", lambda x: x <= NEAR),
+        )
+
+
+FEW = 5_000
+"""Training items from which on a gap between them and others is not for want of data."""
+
+GAP = 0.15
+"""Share of the variance that training items' reconstructions explain more."""
+
+GAP_NATS = 0.1
+"""The same of the bound, of its size."""
+
+
+def little_data(view: View) -> Iterator[Verdict]:
+    """What is learned of the training items and of no others, where these are few."""
+    if view.facts.train >= FEW:
+        return
+    gap, nats = view["explained_train"] - view["explained"], view["elbo_train"] - view["elbo"]
+    by_heart = [*overfit_discriminator(view), *memorization(view)]
+    if gap >= GAP or nats >= GAP_NATS * abs(view["elbo_train"]) or by_heart:
+        reason = by_heart[0].sentence if by_heart else f"training items are remade better by {gap:.0%} of the variance"
+        if not by_heart and nats >= GAP_NATS * abs(view["elbo_train"]):
+            reason = f"the bound is {nats:.3g} nats better on training items"
+        sentence = f"{view.facts.train:,} items are too few: {reason}"
+        yield _bad(
+            view,
+            "little-data",
+            sentence,
+            {"train": view.facts.train, "explained_gap": gap, "elbo_gap": nats},
+            lambda line: True,
+        )
+
+
+DEAD = 0.7
+"""Share of a part's hidden units that are the same for all items: with ReLU, up to a half are so from the start."""
+
+
+def dead_units(view: View) -> Iterator[Verdict]:
+    """Networks of which little is left."""
+    parts = sorted({name for name in view.lines[-1] if name.startswith("dead/")})
+    worst = max(parts, key=lambda name: view[name], default="")
+    if worst and view[worst] >= DEAD:
+        part = worst.removeprefix("dead/")
+        sentence = f"{view[worst]:.0%} of the hidden units of the {part} are the same for all items"
+        yield _bad(
+            view,
+            "dead-units",
+            sentence,
+            {worst: view[worst]},
+            lambda line: _is(line, worst, lambda x: x >= DEAD),
+        )
+
+
+OUTSIDE = 0.1
+"""Share of the samples' numbers beyond all real ones."""
+
+UNREACHED = 0.15
+"""Share of the real numbers beyond all of the samples', where these pile up at the ends of what they reach."""
+
+PILED = 0.2
+
+
+def value_range(view: View) -> Iterator[Verdict]:
+    """Outputs that live in another range than the data."""
+    outside = max((x for x in (view["outside"], view["outside_remade"]) if not math.isnan(x)), default=0.0)
+    unreached, piled = view["unreached"], view["piled"]
+    evidence = {"outside": outside, "unreached": unreached, "piled": piled}
+    if outside >= OUTSIDE:
+        sentence = f"{outside:.0%} of the outputs' numbers are beyond any real item's"
+        yield _bad(view, "value-range", sentence, evidence, lambda line: True)
+    elif unreached >= UNREACHED and piled >= PILED:
+        sentence = (
+            f"{unreached:.0%} of the data's numbers are out of reach; {piled:.0%} of the outputs' lie at their ends"
+        )
+        yield _bad(view, "value-range", sentence, evidence, lambda line: True)
+
+
+DRIFT = 0.5
+"""How far samples move when batch norms go by the batch, in spreads of the data."""
+
+
+def batchnorm_drift(view: View) -> Iterator[Verdict]:
+    """Samples that are others once training is over."""
+    drift = view["drift"]
+    if drift >= DRIFT:
+        sentence = (
+            f"samples move by {drift:.2g} of the data's spread between batch norms' own statistics and the batch's"
+        )
+        yield _bad(
+            view, "batchnorm-drift", sentence, {"drift": drift}, lambda line: _is(line, "drift", lambda x: x >= DRIFT)
+        )
+
+
+RULES: tuple[Callable[[View], Iterator[Verdict]], ...] = (
+    divergence,
+    value_range,
+    collapse,
+    oscillation,
+    strong_discriminator,
+    weak_discriminator,
+    memorization,
+    little_data,
+    overfit_discriminator,
+    posterior_collapse,
+    blurry_decoder,
+    dead_units,
+    batchnorm_drift,
+)
+"""The gravest first."""

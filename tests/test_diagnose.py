@@ -1,0 +1,136 @@
+"""`nacre diagnose`, and runs that stop on a verdict: from the command line to the log and back."""
+
+import json
+
+import pytest
+import torch
+
+import nacre
+from nacre.cli import main
+from nacre.engine import checkpoint
+from nacre.engine.validate import validate
+from nacre.errors import ConfigError, TrainingError
+from nacre.models.ae import AE
+from nacre.models.vaegan import VAEGAN
+from nacre.run.diagnose import diagnose
+
+QUICK = {"steps": 40, "batch_size": 16, "sample_every": 0, "log_every": 10, "checkpoint_every": 20, "signal_every": 4}
+
+MINE = """
+import torch
+from nacre.models.gan import GAN
+
+class Stuck(GAN):
+    def __init__(self, shape, *, latent_dim: int = 4, hidden: tuple[int, ...] = (8,)):
+        super().__init__(shape, latent_dim=latent_dim, hidden=hidden)
+
+    def decode(self, z):
+        return super().decode(0 * z)
+"""
+
+
+def write(line, path):
+    with (path / "log.jsonl").open("a") as file:
+        file.write(json.dumps(line) + "\n")
+
+
+@pytest.fixture
+def stuck(tmp_path):
+    """A model whose samples are all the same, by construction."""
+    (tmp_path / "mine.py").write_text(MINE)
+    return f"{tmp_path / 'mine.py'}:Stuck"
+
+
+def answer(capsys, *words):
+    code = main([str(word) for word in words])
+    return code, *capsys.readouterr()
+
+
+def test_a_collapsed_run_is_told_as_it_trains_and_diagnosed_after(stuck, tmp_path, capsys, caplog):
+    run = nacre.train(stuck, data="toy:ring8", out=tmp_path / "run", **QUICK)
+    assert caplog.text.count("mode collapse: samples lack") == 1
+    code, out, _ = answer(capsys, "diagnose", run.path)
+    assert code == 0
+    assert "MODE COLLAPSE, since step" in out
+    assert f"nacre fork {run.path} --at " in out
+    code, out, _ = answer(capsys, "diagnose", run.path, "--json")
+    facts = json.loads(out)
+    assert facts["schema_version"] == 1
+    assert not facts["healthy"]
+    assert (facts["step"], facts["steps"], facts["looks"]) == (40, 40, 10)
+    collapse = next(verdict for verdict in facts["verdicts"] if verdict["name"] == "collapse")
+    assert collapse["title"] == "mode collapse"
+    assert collapse["evidence"]["diversity"] == 0
+    assert not diagnose(run.path).healthy
+
+
+def test_a_run_stops_on_a_verdict_is_saved_and_goes_on(stuck, tmp_path, capsys):
+    place, words = tmp_path / "run", [f"--{name.replace('_', '-')}={value}" for name, value in QUICK.items()]
+    code, out, _ = answer(
+        capsys, "train", stuck, "--data=toy:ring8", f"--out={place}", "--stop-on=divergence,collapse", *words
+    )
+    assert code == 3
+    assert "stopped and saved at step 24 of 40, on mode collapse: samples lack" in out
+    assert checkpoint.steps(place / "checkpoints") == [20, 24]
+    code, out, _ = answer(capsys, "resume", place, f"--model={stuck}")
+    assert code == 0, out
+    assert "done: 40 steps" in out
+    whole = nacre.train(stuck, data="toy:ring8", out=tmp_path / "whole", **QUICK)
+    states = [checkpoint.load(path / "checkpoints", 40) for path in (place, whole.path)]
+    assert checkpoint.differences(*states) == []
+    assert nacre.train(stuck, data="toy:ring8", out=tmp_path / "api", stop_on=("collapse",), **QUICK).stopped
+
+
+def test_runs_without_signals_get_a_sentence_and_can_be_measured(tmp_path, capsys):
+    run = nacre.train("vae", out=tmp_path / "run", **{**QUICK, "signal_every": 0}, hidden=(16,), latent_dim=2)
+    code, out, _ = answer(capsys, "diagnose", run.path)
+    assert code == 0
+    assert "has no signals in its log" in out
+    assert len(out.splitlines()) == 1
+    found = diagnose(run.path, measure=True)
+    assert found.looks == 2
+    assert found.verdicts
+    assert {"kl", "explained", "lost"} <= set(found.signals)
+    before = nacre.train("vae", out=tmp_path / "same", **{**QUICK, "signal_every": 20}, hidden=(16,), latent_dim=2)
+    logged = diagnose(before.path).signals
+    assert found.signals["kl"] == pytest.approx(logged["kl"], rel=1e-4)
+    assert found.signals["lost"] == logged["lost"]
+
+
+def test_a_young_run_is_not_judged(tmp_path):
+    run = nacre.train("vae", out=tmp_path / "run", **{**QUICK, "signal_every": 20}, hidden=(16,), latent_dim=2)
+    found = diagnose(run.path)
+    assert not found.verdicts
+    assert not found.healthy
+    assert "too young to be judged: 2 looks up to step 40 of 40" in found.note
+
+
+def test_a_run_that_ended_in_no_numbers_has_diverged(tmp_path):
+    place = tmp_path / "run"
+    with pytest.raises(TrainingError):
+        nacre.train("ae", data="toy:ring8", out=place, **QUICK, hidden=(16,), lr=1e30)
+    (verdict,) = diagnose(place).verdicts
+    assert verdict.name == "divergence"
+    assert "--clip 1" in verdict.advice
+
+
+def test_what_is_no_run_cannot_be_diagnosed(tmp_path):
+    with pytest.raises(ConfigError, match="there is no run"):
+        diagnose(tmp_path)
+
+
+# The best checkpoint.
+
+
+def test_a_model_that_samples_is_judged_by_its_samples():
+    """Also if it reconstructs: a good autoencoder of which every sample is the same is a bad generator."""
+    torch.manual_seed(0)
+    items = torch.randint(0, 256, (64, 1, 8, 8), dtype=torch.uint8).numpy()
+    rows = torch.arange(64).numpy()
+    model = VAEGAN((1, 8, 8), hidden=(16,), latent_dim=2)
+    score = validate(model, items, rows)
+    assert score.name == "sliced Wasserstein distance of samples"
+    model.sample = lambda noise: torch.from_numpy(items[: len(noise["z"])]) / 255
+    better = validate(model, items, rows)
+    assert better.beats(score.value)
+    assert "reconstruction error" in validate(AE((1, 8, 8), hidden=(16,)), items, rows).name
