@@ -78,6 +78,7 @@ def test_the_surface_is_frozen():
         "interpolate",
         "invert",
         "arithmetic",
+        "inpaint",
         "export",
         "models",
         "data",

@@ -21,6 +21,7 @@ COMMANDS = {
     "interpolate": "walk through a latent space, from image to image",
     "invert": "find the latents of images in a model without an encoder",
     "arithmetic": "add to images what makes others differ: smile - neutral",
+    "inpaint": "fill what is missing in images",
     "export": "write a model for other runtimes (ONNX), checked against PyTorch",
     "models": "list the models and what they can do",
     "data": "look at a data source before training on it",

@@ -1,0 +1,175 @@
+"""`nacre inpaint`."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from PIL import Image, UnidentifiedImageError
+from torch import Tensor
+
+from nacre.cli import flags, sheets, using
+from nacre.cli.given import given
+from nacre.data.progress import bar
+from nacre.editing import masks
+from nacre.editing.inpaint import Completing, Completion, inpaint, resample
+from nacre.engine import pictures
+from nacre.errors import ConfigError, DataError, RunError, ShapeError
+from nacre.networks import is_image
+from nacre.pretrained import Pretrained
+from nacre.spec import Field, fields
+
+SEARCH = fields(Completing)
+
+OWN = [
+    Field(
+        "mask",
+        str,
+        "center",
+        "what is missing: an image of the model's size that is white there, 'center' (a quarter), 'left', 'random:P' (a share P "
+        "of the pixels), or 'transparent' (of images with an alpha channel)",
+    ),
+    Field(
+        "method",
+        Literal["search", "sample"],
+        "search",
+        "'search' latents whose image agrees with what is known; 'sample' from a VAE's posterior, again and again",
+    ),
+    Field("sweeps", int, 30, "of 'sample': how often"),
+    Field("alternatives", int, 4, "of each image, the best first"),
+    Field("seed", int, 0, "of starts, draws and random masks"),
+    Field("out", str, "completed.png", "a .png of the best completion, or a folder for all completions of all images"),
+    Field(
+        "sheet", str, "completed-sheet.png", "a .png with images, holes and alternatives side by side; 'none' for none"
+    ),
+]
+
+
+def main(argv: Sequence[str]) -> int:
+    """Complete images."""
+    parser = using.parser("inpaint", "Fill what is missing in images with what a model would put there.", OWN)
+    parser.usage = "nacre inpaint RUN IMAGE [IMAGE ...] --mask MASK [flags]"
+    parser.add_argument("images", nargs="+", type=str, help="image files, folders, or any data source")
+    flags.add(parser, "search", SEARCH)
+    parsed = flags.parse(parser, argv)
+    alternatives, out = 4 if parsed.alternatives is None else parsed.alternatives, Path(parsed.out or "completed.png")
+    if alternatives < 1:
+        raise ConfigError(f"--alternatives must be 1 or more, got {alternatives}.")
+    if out.suffix not in ("", ".png"):
+        raise ConfigError(f"--out takes a .png, or a folder for several; got {out}.")
+    model = using.model_of(parsed)
+    if not is_image(model.shape):
+        raise ConfigError(f"{parsed.run} is of vectors, which have no holes to complete; take a run of images.")
+    named = given(parsed.images, model.shape)
+    if out.suffix and len(named.items) > 1:
+        raise ConfigError(f"{len(named.items)} images do not go into one file; say --out FOLDER.")
+    hole = hole_of(parsed.mask or "center", parsed.images, model.shape, len(named.items), parsed.seed or 0)
+    done = completed(parsed, model, named.items, hole, alternatives)
+    write(out, parsed.sheet or "completed-sheet.png", named.items, hole, done, named.names, alternatives)
+    return _answer(parsed, out, done, named.names)
+
+
+def completed(parsed: Any, model: Pretrained, items: Tensor, hole: Tensor, alternatives: int) -> Completion:
+    """What the method that was asked for makes of images."""
+    seed = parsed.seed or 0
+    if parsed.method == "sample":
+        sweeps = 30 if parsed.sweeps is None else parsed.sweeps
+        if sweeps < 1:
+            raise ConfigError(f"--sweeps must be 1 or more, got {sweeps}.")
+        with bar(sweeps, "sampling", "sweep", True) as shown:
+            return resample(model.module, items, hole, chains=alternatives, sweeps=sweeps, seed=seed, tell=shown.update)
+    how = Completing(**flags.given(parsed, SEARCH))
+    how = replace(how, restarts=max(how.restarts, alternatives))
+    with bar(len(items), "completing", "image", True) as shown:
+        chunk = max(1, min(16, using.batch_size(parsed) // how.restarts))
+        return inpaint(model.module, items, hole, how, seed=seed, chunk=chunk, tell=shown.update)
+
+
+def hole_of(mask: str, words: Sequence[str], shape: tuple[int, ...], count: int, seed: int) -> Tensor:
+    """The holes that a mask means: (N, H, W) bool, or (1, H, W) for all alike.
+
+    Raises:
+        ShapeError: it is of another size than the model's images.
+        DataError: there is no such file, or images without transparency.
+    """
+    size = shape[1], shape[2]
+    if mask == "transparent":
+        return torch.cat([_read(Path(word), "A", size, "image with transparent holes") for word in words])
+    if Path(mask).suffix:
+        return _read(Path(mask), "L", size, "mask")
+    return masks.named(mask, size, count, seed=seed)
+
+
+def _read(path: Path, channel: str, size: tuple[int, int], what: str) -> Tensor:
+    """Where an image is white, or of its alpha channel transparent: (1, H, W)."""
+    try:
+        with Image.open(path) as image:
+            if (
+                channel == "A"
+                and "A" not in image.convert("RGBA" if "transparency" in image.info else image.mode).getbands()
+            ):
+                raise DataError(f"{path} has no transparency; name a --mask.")
+            values = np.asarray(image.convert("RGBA").getchannel("A") if channel == "A" else image.convert("L"))
+    except (OSError, UnidentifiedImageError) as error:
+        raise DataError(f"{path} cannot be read as an {what} ({error}).") from None
+    if values.shape != size:
+        raise ShapeError(
+            f"a mask covers the model's images, {size[1]}x{size[0]}, and {path} has {values.shape[1]}x{values.shape[0]}; "
+            "resize it."
+        )
+    return torch.from_numpy((values < 128) if channel == "A" else (values >= 128))[None]
+
+
+def write(
+    out: Path, sheet: str, items: Tensor, hole: Tensor, done: Completion, names: Sequence[str], alternatives: int
+) -> None:
+    """The completions, and a page that shows them beside what was given."""
+    best = done.images[:, :alternatives].cpu()
+    try:
+        if out.suffix:
+            pictures.save(out, _levels(best[0, 0]))
+        else:
+            out.mkdir(parents=True, exist_ok=True)
+            for name, tries in zip(names, best, strict=True):
+                for number, image in enumerate(tries):
+                    pictures.save(out / f"{Path(name).stem}-{number}.png", _levels(image))
+        if sheet != "none":
+            broken = torch.where(hole[:, None].expand(len(items), *items.shape[1:]), 0.5, items)
+            page = torch.cat([items[:, None], broken[:, None], best], 1)
+            told = [
+                ["given", "missing", *(f"{value:.3f}" for value in row[:alternatives])] for row in done.losses.tolist()
+            ]
+            for words, good in zip(told, done.reachable.tolist(), strict=True):
+                words[1] += "" if good else " !"
+            shown = sheets.captioned(page.flatten(0, 1), [word for words in told for word in words], page.shape[1])
+            pictures.save(Path(sheet), shown)
+    except OSError as error:
+        raise RunError(f"{out} cannot be written ({error.strerror or error}); take another --out.") from None
+
+
+def _levels(image: Tensor) -> np.ndarray:
+    """(C, H, W) in [0, 1] as (H, W[, C]) uint8."""
+    pixels = (image.clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
+    return pixels[..., 0] if pixels.shape[2] == 1 else pixels
+
+
+def _answer(parsed: Any, out: Path, done: Completion, names: Sequence[str]) -> int:
+    rows = [
+        {"name": name, "loss": losses, "residual": residual, "explained": share, "reachable": good}
+        for name, losses, residual, share, good in zip(
+            names,
+            done.losses.tolist(),
+            done.residual.tolist(),
+            done.explained.tolist(),
+            done.reachable.tolist(),
+            strict=True,
+        )
+    ]
+    missed = [Path(row["name"]).name for row in rows if not row["reachable"]]
+    sentence = f"{len(rows)} completed in {out}; the model explains {done.explained.mean():.0%} of what is known"
+    if missed:
+        few = ", ".join(missed[:5]) + (" …" if len(missed) > 5 else "")
+        sentence += f". Out of its reach, so that what fills them means little: {few}"
+    return using.answer(parsed.json, sentence, count=len(rows), out=str(out), images=rows)
