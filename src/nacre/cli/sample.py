@@ -1,18 +1,22 @@
 """`nacre sample`."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import torch
 
-from nacre.cli import flags, using
-from nacre.engine import sampling
+from nacre.cli import flags, sheets, using
+from nacre.editing import latents
+from nacre.engine import pictures, sampling
 from nacre.engine.sampling import chunks
 from nacre.errors import ConfigError
 from nacre.latent import LatentMixture, spread
+from nacre.networks import is_image
 from nacre.pretrained import Pretrained
 from nacre.run import mixture
 from nacre.run.generate import generate
@@ -48,6 +52,12 @@ OWN = [
     ),
     Field("shards", int | None, None, "of --format: how many; by default one for each 10,000 samples"),
     Field("shard", str | None, None, "of --format: k/K for shard k of K alone, k from 0, the same as in the whole"),
+    Field(
+        "numbered",
+        bool,
+        False,
+        "write each sample's number under it, and keep the latents beside, for `nacre arithmetic`",
+    ),
     Field("out", str, "samples.png", "a .png (a grid), a .npz, or a folder for single PNGs"),
 ]
 
@@ -76,9 +86,29 @@ def main(argv: Sequence[str]) -> int:
             parsed.json, f"{sentence}, out of {components} Gaussians over the codes", **facts, components=components
         )
     rest = {"truncation": parsed.truncation, "reject_worst": parsed.reject_worst or 0.0}
+    if parsed.numbered:
+        if any(rest.values()) or parsed.label is not None:
+            raise ConfigError(
+                "numbers are those of samples as they are drawn; leave --truncation, --reject-worst and --label out."
+            )
+        return in_numbers(parsed, model, out, count, seed)
     size = using.batch_size(parsed)
     using.write_items(out, model.sample(count, seed=seed, batch_size=size, label=parsed.label, **rest))
     return using.answer(parsed.json, sentence, **facts)
+
+
+def in_numbers(parsed: Any, model: Pretrained, out: Path, count: int, seed: int) -> int:
+    """Draw samples with their numbers under them, and keep their latents beside: a .npz of the same name."""
+    if out.suffix != ".png" or not is_image(model.shape):
+        raise ConfigError(f"--numbered writes numbers under images, into a .png; got {out} of {model.shape}.")
+    codes = latents.random_codes(model.module, count, seed=seed)
+    items = latents.decode(model.module, codes, chunk=using.batch_size(parsed)).cpu()
+    columns = math.ceil(math.sqrt(count))
+    pictures.save(out, sheets.captioned(items, [str(number) for number in range(count)], columns))
+    kept = out.with_suffix(".npz")
+    using.write_arrays(kept, {"codes": codes.cpu().numpy(), "numbers": np.arange(count), "seed": np.array(seed)})
+    sentence = f"{count} samples of seed {seed} in {out}, with their numbers; latents in {kept}"
+    return using.answer(parsed.json, sentence, count=count, seed=seed, out=str(out), latents=str(kept))
 
 
 def in_shards(parsed: Any, model: Pretrained, count: int) -> int:
