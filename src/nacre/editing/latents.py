@@ -105,7 +105,8 @@ def numbered_codes(
     if any(number < 0 for number in numbers):
         raise ConfigError(f"samples are numbered from 0, got {min(numbers)}.")
     check_labels(model, labels)
-    parts = [seeds.noises(prior, seed, purpose, rows=range(n, n + 1), device=device, dtype=dtype) for n in numbers]
+    rows = [numbers] if isinstance(numbers, range) else [range(number, number + 1) for number in numbers]
+    parts = [seeds.noises(prior, seed, purpose, rows=part, device=device, dtype=dtype) for part in rows]
     noise = {name: torch.cat([part[name] for part in parts]) for name in prior}
     if labels is not None:
         noise["label"] = labels.to(device)
