@@ -1,0 +1,285 @@
+"""`nacre interpolate`, `invert`, `arithmetic` and `sample --numbered`, end to end on small runs."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import nacre
+from nacre.cli import main, sheets
+from nacre.editing import Direction
+
+QUICK = {"batch_size": 16, "sample_every": 0, "compile": "off"}
+SHORT = ["--adam-steps", "5", "--lbfgs-steps", "5", "--restarts", "1", "--candidates", "16"]
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """A VAE with a two-dimensional latent, a GAN and an autoencoder, each of a few steps on 8×8 digits."""
+    root = tmp_path_factory.mktemp("runs")
+    made = {
+        "vae": nacre.train("vae", out=root / "vae", steps=200, latent_dim=2, hidden=(32,), **QUICK).path,
+        "gan": nacre.train("gan", out=root / "gan", steps=20, latent_dim=4, hidden=(16,), **QUICK).path,
+        "ae": nacre.train("ae", out=root / "ae", steps=20, latent_dim=3, hidden=(16,), **QUICK).path,
+        "labels": nacre.train(
+            "gan", out=root / "labels", steps=5, latent_dim=4, hidden=(16,), conditional=True, **QUICK
+        ).path,
+        "points": nacre.train(
+            "vae", data="toy:ring8", out=root / "points", steps=5, latent_dim=3, hidden=(16,), **QUICK
+        ).path,
+    }
+    for name, brightness in (("a", 40), ("b", 200)):
+        folder = root / "faces" / name
+        folder.mkdir(parents=True)
+        for number in range(3):
+            pixels = np.full((8, 8), brightness + 5 * number, np.uint8)
+            Image.fromarray(pixels).save(folder / f"{number}.png")
+    Image.fromarray(np.full((12, 20, 3), 90, np.uint8)).save(root / "large.png")
+    return made | {"root": root}
+
+
+def answer(capsys, *words):
+    """The exit code, standard output and standard error of a command run in this process."""
+    code = main([str(word) for word in words])
+    out, err = capsys.readouterr()
+    return code, out, err
+
+
+def told(capsys, *words):
+    """What a command answers as JSON, and what it says beside it."""
+    code, out, err = answer(capsys, *words, "--json")
+    assert code == 0, err
+    return json.loads(out), err
+
+
+def refused(capsys, *words):
+    """The one sentence with which a command is refused."""
+    code, out, err = answer(capsys, *words)
+    assert code in (1, 2), (out, err)
+    lines = [line for line in err.splitlines() if line.startswith("nacre: ")]
+    assert len(lines) == 1, err
+    assert "Traceback" not in err
+    return lines[0]
+
+
+def size_of(path):
+    with Image.open(path) as image:
+        return image.size
+
+
+# Interpolation.
+
+
+def test_random_latents_of_a_gan_in_a_strip(runs, capsys, tmp_path):
+    facts, _ = told(capsys, "interpolate", runs["gan"], "--n", "3", "--frames", "4", "--out", tmp_path / "w.png")
+    assert facts["path"] == "spherical"
+    assert facts["legs"] == 2
+    width, height = size_of(tmp_path / "w.png")
+    assert width / height == pytest.approx(2, abs=0.05)
+
+
+def test_between_images_through_the_encoder(runs, capsys, tmp_path):
+    faces = runs["root"] / "faces"
+    words = [faces / "a" / "0.png", faces / "b" / "0.png"]
+    facts, _ = told(capsys, "interpolate", runs["ae"], *words, "--frames", "5", "--out", tmp_path / "w.npz")
+    kept = np.load(tmp_path / "w.npz")
+    assert facts["path"] == "linear"
+    assert np.allclose(kept["codes"][0, 2], (kept["codes"][0, 0] + kept["codes"][0, 4]) / 2, atol=1e-5)
+    model = nacre.load(runs["ae"])
+    assert np.allclose(kept["items"][0, 0], model.decode(kept["codes"][0, :1])[0], atol=1e-6)
+    code, _, err = answer(capsys, "interpolate", runs["ae"], *words, "--out", tmp_path / "w.png")
+    assert code == 0, err
+
+
+def test_between_samples_by_their_numbers(runs, capsys, tmp_path):
+    told(capsys, "interpolate", runs["gan"], "3", "7", "--seed", "5", "--frames", "2", "--out", tmp_path / "w.npz")
+    samples = nacre.load(runs["gan"]).sample(8, seed=5)
+    assert np.allclose(np.load(tmp_path / "w.npz")["items"][0], samples[[3, 7]], atol=1e-6)
+
+
+def test_two_latents_are_shown_whole(runs, capsys, tmp_path):
+    facts, _ = told(capsys, "interpolate", runs["vae"], "--side", "5", "--out", tmp_path / "m.png")
+    assert facts["side"] == 5
+    width, height = size_of(tmp_path / "m.png")
+    assert width == height
+    facts, _ = told(capsys, "interpolate", runs["vae"], "--no-map", "--out", tmp_path / "w.png")
+    assert facts["legs"] == 4
+
+
+def test_a_film(runs, capsys, tmp_path):
+    told(capsys, "interpolate", runs["gan"], "--n", "3", "--frames", "4", "--loop", "--out", tmp_path / "w.gif")
+    with Image.open(tmp_path / "w.gif") as film:
+        assert film.n_frames == 9
+        assert film.info["loop"] == 0
+        assert film.size == (256, 256)
+
+
+def test_mp4_by_ffmpeg_or_a_sentence(runs, capsys, tmp_path, monkeypatch):
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    assert "ffmpeg" in refused(capsys, "interpolate", runs["gan"], "--out", tmp_path / "w.mp4")
+    program = tmp_path / "ffmpeg"
+    program.write_text('#!/bin/sh\nfor last; do :; done\nwc -c > "$last"\necho "$@" > "$(dirname "$0")/words"\n')
+    program.chmod(0o755)
+    monkeypatch.setattr(sheets.shutil, "which", lambda name: str(program))
+    told(capsys, "interpolate", runs["gan"], "--n", "2", "--frames", "3", "--out", tmp_path / "w.mp4")
+    assert int((tmp_path / "w.mp4").read_text()) == 3 * 256 * 256
+    assert "256x256" in (tmp_path / "words").read_text()
+    program.write_text("#!/bin/sh\necho no such encoder >&2\nexit 1\n")
+    assert "no such encoder" in refused(capsys, "interpolate", runs["gan"], "--out", tmp_path / "w.mp4")
+
+
+def test_labels_of_a_walk(runs, capsys, tmp_path):
+    told(capsys, "interpolate", runs["labels"], "--label", "3", "--n", "2", "--out", tmp_path / "w.npz")
+    codes = np.load(tmp_path / "w.npz")["codes"]
+    assert (codes[..., 4:].argmax(-1) == 3).all()
+
+
+def test_walks_that_cannot_be(runs, capsys, tmp_path):
+    assert "no prior" in refused(capsys, "interpolate", runs["ae"])
+    assert "--map" in refused(capsys, "interpolate", runs["gan"], "--map")
+    assert "not conditional" in refused(capsys, "interpolate", runs["gan"], "--label", "1")
+    assert "two stops" in refused(capsys, "interpolate", runs["gan"], "4")
+    assert "--out" in refused(capsys, "interpolate", runs["gan"], "--out", "w.avi")
+    assert "vectors" in refused(capsys, "interpolate", runs["points"], runs["root"] / "large.png", "3")
+
+
+# Inversion.
+
+
+def test_samples_of_a_gan_are_inverted(runs, capsys, tmp_path):
+    answer(capsys, "sample", runs["gan"], "-n", "3", "--out", tmp_path / "samples")
+    facts, _ = told(capsys, "invert", runs["gan"], tmp_path / "samples", "--out", tmp_path / "i.npz")
+    kept = np.load(tmp_path / "i.npz")
+    assert facts["converged"] == 3
+    assert all(image["residual"] < 1e-3 for image in facts["images"])
+    assert kept["codes"].shape == (3, 4)
+    assert size_of(tmp_path / "i.png")[0] > size_of(tmp_path / "i.png")[1]
+
+
+def test_images_out_of_reach_are_named(runs, capsys, tmp_path):
+    faces = runs["root"] / "faces" / "a"
+    code, out, err = answer(
+        capsys, "invert", runs["gan"], faces, *SHORT, "--train-encoder", "5", "--out", tmp_path / "i.npz"
+    )
+    assert code == 0, err
+    assert sum("not reached" in line or ": still moving" in line for line in out.splitlines()) == 3
+    assert "0 of 3 images reached" in out
+
+
+def test_images_of_another_size_are_resized_with_a_note(runs, capsys, tmp_path):
+    _, err = told(capsys, "invert", runs["gan"], runs["root"] / "large.png", *SHORT, "--out", tmp_path / "i.npz")
+    assert "8x8 and grey" in err
+
+
+def test_what_cannot_be_inverted(runs, capsys, tmp_path):
+    assert "nothing.png" in refused(capsys, "invert", runs["gan"], "nothing.png")
+    (tmp_path / "broken.png").write_bytes(b"no image")
+    assert "cannot be read as an image" in refused(capsys, "invert", runs["gan"], tmp_path / "broken.png")
+    large = runs["root"] / "large.png"
+    assert "restarts" in refused(capsys, "invert", runs["gan"], large, "--restarts", "0")
+    assert "--out" in refused(capsys, "invert", runs["gan"], large, "--out", "i.png")
+
+
+# Arithmetic.
+
+
+def test_folders_give_a_direction_that_is_kept_and_used_again(runs, capsys, tmp_path):
+    faces = runs["root"] / "faces"
+    kept = tmp_path / "bright.safetensors"
+    words = ["arithmetic", runs["vae"], "--plus", faces / "b", "--minus", faces / "a"]
+    facts, _ = told(
+        capsys, *words, "--to", faces / "a" / "0.png", "--save-direction", kept, "--out", tmp_path / "x.npz"
+    )
+    assert facts["items"] == 1
+    moved = np.load(tmp_path / "x.npz")
+    model = nacre.load(runs["vae"])
+    assert np.allclose(moved["codes"][0, 2] - moved["codes"][0, 0], Direction.load(kept).vector, atol=1e-5)
+    assert np.allclose(moved["items"][0], model.decode(moved["codes"][0]), atol=1e-6)
+    facts, err = told(
+        capsys, "arithmetic", runs["vae"], "--plus", kept, "--to", faces / "a" / "0.png", "--out", tmp_path / "y.npz"
+    )
+    assert "other weights" not in err
+    assert np.allclose(np.load(tmp_path / "y.npz")["items"], moved["items"], atol=1e-6)
+    assert "another model" in refused(capsys, "arithmetic", runs["gan"], "--plus", kept, "--to", "1")
+
+
+def test_equal_letters_change_nothing(runs, capsys, tmp_path):
+    faces = runs["root"] / "faces"
+    told(
+        capsys,
+        "arithmetic",
+        runs["vae"],
+        "--plus",
+        faces / "b",
+        "--minus",
+        faces / "b",
+        "--to",
+        "1",
+        "2",
+        "--out",
+        tmp_path / "x.npz",
+    )
+    items = np.load(tmp_path / "x.npz")["items"]
+    assert np.array_equal(items, np.repeat(items[:, :1], items.shape[1], 1))
+
+
+def test_means_of_three_samples_with_their_neighbours(runs, capsys, tmp_path):
+    words = ["--plus", "3,17,42", "--minus", "5,9,30", "--to", "8,21,33"]
+    told(capsys, "arithmetic", runs["gan"], *words, "--out", tmp_path / "x.png")
+    assert size_of(tmp_path / "x-neighbours.png")[0] > size_of(tmp_path / "x.png")[0]
+    told(capsys, "arithmetic", runs["gan"], *words, "--out", tmp_path / "x.npz", "--strengths", "1")
+    from nacre.editing import numbered_codes
+
+    module = nacre.load(runs["gan"]).module
+    plus, minus, to = (numbered_codes(module, numbers).mean(0) for numbers in ([3, 17, 42], [5, 9, 30], [8, 21, 33]))
+    assert np.allclose(np.load(tmp_path / "x.npz")["codes"][0, 0], to - minus + plus, atol=1e-5)
+
+
+def test_directions_without_examples(runs, capsys, tmp_path):
+    folder = tmp_path / "ways"
+    facts, _ = told(
+        capsys,
+        "arithmetic",
+        runs["gan"],
+        "--directions",
+        "sefa",
+        "--count",
+        "2",
+        "--save-direction",
+        folder,
+        "--out",
+        tmp_path / "d.png",
+    )
+    assert len(facts["shares"]) == 2
+    assert Direction.load(folder / "sefa-2.safetensors").facts["kind"] == "sefa"
+    facts, _ = told(
+        capsys, "arithmetic", runs["ae"], "--directions", "pca", "--count", "3", "--out", tmp_path / "p.png"
+    )
+    assert sum(facts["shares"]) == pytest.approx(1)
+    assert "sefa" in refused(capsys, "arithmetic", runs["gan"], "--directions", "pca")
+
+
+def test_arithmetic_that_cannot_be(runs, capsys, tmp_path):
+    assert "--plus" in refused(capsys, "arithmetic", runs["vae"])
+    assert "--minus" in refused(capsys, "arithmetic", runs["vae"], "--plus", "1", "--to", "2")
+    assert "--to" in refused(capsys, "arithmetic", runs["vae"], "--plus", "1", "--minus", "2")
+    assert "--strengths" in refused(
+        capsys, "arithmetic", runs["vae"], "--plus", "1", "--minus", "2", "--to", "3", "--strengths", "x"
+    )
+    assert "no prior" in refused(capsys, "arithmetic", runs["ae"], "--plus", "1", "--minus", "2", "--to", "3")
+    assert "leave --plus" in refused(capsys, "arithmetic", runs["gan"], "--directions", "sefa", "--plus", "1")
+
+
+# Numbers.
+
+
+def test_numbered_samples_keep_their_latents(runs, capsys, tmp_path):
+    told(capsys, "sample", runs["gan"], "-n", "5", "--seed", "3", "--numbered", "--out", tmp_path / "s.png")
+    kept = np.load(tmp_path / "s.npz")
+    model = nacre.load(runs["gan"])
+    assert kept["numbers"].tolist() == [0, 1, 2, 3, 4]
+    assert np.allclose(model.decode(kept["codes"]), model.sample(5, seed=3), atol=1e-6)
+    assert "--numbered" in refused(capsys, "sample", runs["gan"], "--numbered", "--out", tmp_path / "s")
+    assert "truncation" in refused(capsys, "sample", runs["gan"], "--numbered", "--truncation", "1")
