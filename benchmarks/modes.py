@@ -35,7 +35,14 @@ PACGAN = {
     "r1": 0.0,
     "beta1": 0.8,
 }
-TRAINING = {"batch_size": 256, "sample_every": 0, "validation": 0.0, "log_every": 1000, "lr_schedule": "cosine"}
+TRAINING = {
+    "batch_size": 256,
+    "sample_every": 0,
+    "validation": 0.0,
+    "log_every": 1000,
+    "lr_schedule": "cosine",
+    "compile": "on",
+}
 STEPS = {"ring8": 12_000, "grid25": 16_000}
 
 R3GAN = {
