@@ -112,11 +112,10 @@ def forest(line: Line) -> str:
             parts.append(f'<path d="M{left:.1f} {y}H{right:.1f}" stroke="{ink}" stroke-width="2"/>')
         if cell:
             parts.append(f'<circle cx="{frame.across(place(cell.value)):.1f}" cy="{y}" r="3.5" fill="{ink}"/>')
-    if log:
-        parts.append(f'<text x="{WIDTH}" y="{frame.height - 2}" text-anchor="end">log</text>')
     label = f"{line.name}: numbers and intervals"
     return (
         f'<svg role="img" aria-label="{escape(label)}" width="{WIDTH}" height="{frame.height}">{"".join(parts)}</svg>'
+        + ("<small>logarithmic</small>" if log else "")
     )
 
 

@@ -18,6 +18,9 @@ from nacre.run.evaluation import Evaluation, Row
 
 SCHEMA_VERSION = 1
 
+ASIDE = ("Its own discriminator", "Near duplicates within the training set")
+"""How the names of metrics begin that judge a model's own judge, or the data: they are shown, and no model is better for it."""
+
 NUMBER = re.compile(r"(?<![\w/])(?:\d[\d,]*)?\.?\d+(?:e-?\d+)?%?")
 """A number in a sentence; not one in a name."""
 
@@ -91,8 +94,8 @@ class Line:
 
     @property
     def directed(self) -> bool:
-        """Whether one number can be better than another: nothing is near to a floor that there is not."""
-        return self.better != "floor" or self.floor is not None
+        """Whether a model can be better than another by this number: nothing is near to a floor that there is not."""
+        return not self.name.startswith(ASIDE) and (self.better != "floor" or self.floor is not None)
 
     @property
     def tie(self) -> bool:
