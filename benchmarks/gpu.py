@@ -23,7 +23,8 @@ from nacre.data import DataSettings, load
 from nacre.engine import numerics
 from nacre.engine.settings import Training
 from nacre.errors import NacreError
-from nacre.run.session import Session, build, compile_or_not, stream_of
+from nacre.run.session import Session, build, compile_or_not
+from nacre.run.streams import stream_of
 from nacre.spec import spec
 
 MODELS = {"vae": {}, "gan": {"width": 64}, "wgan_gp": {}}

@@ -23,7 +23,8 @@ from nacre.engine.record import Record
 from nacre.engine.settings import Training
 from nacre.models.gan import GAN
 from nacre.protocols import Logs, Objective, Step
-from nacre.run.session import COMPILE_BACKEND, Session, build, stream_of, updates_of
+from nacre.run.session import COMPILE_BACKEND, Session, build, updates_of
+from nacre.run.streams import stream_of
 from nacre.spec import Spec, spec
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")

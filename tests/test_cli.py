@@ -79,6 +79,8 @@ def test_the_surface_is_frozen():
         "invert",
         "arithmetic",
         "inpaint",
+        "translate",
+        "convert",
         "export",
         "models",
         "data",

@@ -3,6 +3,7 @@
 import os
 import tempfile
 from collections.abc import Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,13 @@ import torch
 from torch import Tensor, nn
 
 from nacre import images
+from nacre.data.captions import tokens, unknown, words
 from nacre.engine import checkpoint, folder, sampling
 from nacre.engine.numerics import device_for
-from nacre.errors import CheckpointError, ConfigError, ShapeError
+from nacre.errors import CapabilityError, CheckpointError, ConfigError, ShapeError
 from nacre.models import CATALOGUE
 from nacre.networks import is_image
-from nacre.protocols import capabilities, require
+from nacre.protocols import SamplesFromText, capabilities, device_of, require
 from nacre.spec import Spec, spec
 
 
@@ -69,6 +71,54 @@ class Pretrained:
         rows, rest = range(first, first + count), {"truncation": truncation, "reject_worst": reject_worst}
         return sampling.draw(self.module, rows, seed=seed, chunk=batch_size, label=number, **rest)[0]
 
+    def imagine(
+        self,
+        *prompts: str,
+        count: int = 1,
+        seed: int = 0,
+        steps: int = 0,
+        truncation: float | None = None,
+        batch_size: int = sampling.CHUNK,
+    ) -> Tensor:
+        """`count` images of each prompt, of a model that learned from captions: (prompts · count, *shape), prompt by prompt.
+
+        Image i of every prompt has the same latent. Words that training never saw are read by their letters.
+
+        Args:
+            prompts: texts.
+            count: images of each.
+            seed: of the latents.
+            steps: images on the way from one prompt to the next, both included; 0 for the prompts alone.
+            truncation: as in `sample`.
+
+        Raises:
+            CapabilityError: the model has read no captions.
+            ConfigError: no prompt, an empty one, or fewer than two to walk between.
+        """
+        module = self.module
+        if not isinstance(module, SamplesFromText) or not module.words:
+            raise CapabilityError(
+                f"{self.spec.name} has read no captions, so it takes no prompt; train stackgan on images with captions."
+            )
+        if not prompts or not all(words(prompt) for prompt in prompts):
+            raise ConfigError("a prompt is a text of one word at least, got none.")
+        if steps == 1 or (steps and len(prompts) < 2):
+            raise ConfigError("a walk takes two prompts and two steps at least.")
+        if count < 1:
+            raise ConfigError(f"the number of images must be 1 or more, got {count}.")
+        with sampling.evaluating(module):
+            vectors = module.read(torch.from_numpy(tokens(prompts)).to(device_of(module))).cpu()
+        if steps:
+            shares = torch.linspace(0, 1, steps)[:, None]
+            ways = [torch.lerp(one, other, shares) for one, other in pairwise(vectors)]
+            vectors = torch.nn.functional.normalize(torch.cat(ways), dim=1)
+        texts, numbers = vectors.repeat_interleave(count, 0), torch.arange(count).repeat(len(vectors))
+        return sampling.imagine(module, texts, numbers, seed=seed, chunk=batch_size, truncation=truncation)
+
+    def unknown_words(self, prompt: str) -> list[str]:
+        """The words of a prompt that training never saw."""
+        return unknown(prompt, self.facts.get("vocabulary") or ())
+
     def encode(self, items: Tensor | np.ndarray, *, batch_size: int = sampling.CHUNK) -> Tensor:
         """Codes of items: (N, latent_dim); of a VAE, the posterior means."""
         return sampling.apply(require(self.module, "encode").encode, self._items(items), self.module, batch_size)
@@ -98,6 +148,33 @@ class Pretrained:
     def classify(self, items: Tensor | np.ndarray, *, batch_size: int = sampling.CHUNK) -> Tensor:
         """Probabilities of the classes: (N, classes)."""
         return sampling.apply(require(self.module, "classify").classify, self._items(items), self.module, batch_size)
+
+    def translate(self, items: Tensor | np.ndarray, direction: str | None = None, *, batch_size: int = 32) -> Tensor:
+        """Images of one kind as another's: (N, C, H, W) ↦ (N, C', H, W). Height and width may be any.
+
+        Args:
+            items: of the side that the direction begins at.
+            direction: "a2b" or "b2a", as far as the model goes there; by default its first.
+        """
+        direction = self.direction(direction)
+        given = torch.as_tensor(items)
+        if given.ndim != 4 or given.shape[1] != self.channels(direction):
+            raise ShapeError(
+                f"translate takes images of shape (N, {self.channels(direction)}, H, W), got {tuple(given.shape)}."
+            )
+        module = self.module
+        return sampling.apply(lambda x: module.translate(x, direction), images.to_float(given), module, batch_size)  # type: ignore[operator]
+
+    def direction(self, asked: str | None = None) -> str:
+        """A direction that the model translates in; by default its first."""
+        able = list(self.facts.get("directions") or require(self.module, "translate").directions)
+        if asked is not None and asked not in able:
+            raise ConfigError(f"the model translates {' and '.join(able)}; got direction {asked!r}.")
+        return asked or able[0]
+
+    def channels(self, direction: str) -> int:
+        """Channels of the images that are translated."""
+        return int(self.shape[0] if direction == "a2b" else self.module.shape_b[0])  # type: ignore[index]
 
     @property
     def classes(self) -> list[str]:

@@ -130,6 +130,32 @@ class Discriminates(Protocol):
 
 
 @runtime_checkable
+class Translates(Protocol):
+    """Images of one kind to another's: (N, C, H, W) ↦ (N, C', H, W) in [0, 1], of any size, in each of its `directions`."""
+
+    directions: Sequence[str]
+
+    def translate(self, x: Tensor, direction: str) -> Tensor: ...
+
+
+@runtime_checkable
+class SamplesFromText(Protocol):
+    """Samples of captions: `sample` takes as "text" in its noise what `read` makes of them.
+
+    Captions are (N, words, features) integers, as `data.captions` makes them. `words` is 0 where the model was built without;
+    `remember` keeps some to sample from when no text is given.
+    """
+
+    words: int
+
+    def remember(self, captions: Tensor) -> None: ...
+
+    def read(self, captions: Tensor) -> Tensor: ...
+
+    def sample(self, noise: Mapping[str, Tensor]) -> Tensor: ...
+
+
+@runtime_checkable
 class Classifies(Protocol):
     """Items to the probabilities of their classes: (N, *shape) ↦ (N, classes)."""
 
@@ -144,6 +170,7 @@ CAPABILITIES: dict[str, type] = {
     "log_likelihood": LogLikelihood,
     "realness": Discriminates,
     "classify": Classifies,
+    "translate": Translates,
 }
 """Capabilities by the verb that a user asks for."""
 
@@ -155,6 +182,7 @@ ADVICE = {
     "log_likelihood": "only models with a likelihood (`vae`) have one",
     "realness": "only models with a discriminator or critic (`gan`, `wgan_gp`) have one",
     "classify": "only models that learn from labels (`transfer`, `m2`) do",
+    "translate": "only models that learn from two kinds of images (`cyclegan`, `pix2pix`) do",
 }
 
 

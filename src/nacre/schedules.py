@@ -9,12 +9,12 @@ if TYPE_CHECKING:
 Schedule: TypeAlias = Literal["constant", "linear", "cosine", "flat-linear"]
 
 
-def factor(schedule: Schedule, step: int, steps: int, warmup: int) -> float:
+def factor(schedule: "Schedule | None", step: int, steps: int, warmup: int) -> float:
     """The factor on the learning rate at `step` of `steps`: a linear warm-up, then the schedule down to zero.
 
     Args:
-        schedule: "constant" stays at 1; "linear" and "cosine" fall from 1 to 0 after the warm-up; "flat-linear" stays at 1 for half
-            of what is left and falls linearly to 0 in the other half (Zhu et al. 2017).
+        schedule: "constant", or None, stays at 1; "linear" and "cosine" fall from 1 to 0 after the warm-up; "flat-linear"
+            stays at 1 for half of what is left and falls linearly to 0 in the other half (Zhu et al. 2017).
         step: from 0.
         steps: length of the run.
         warmup: steps of linear warm-up, 0 for none.

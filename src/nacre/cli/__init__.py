@@ -22,6 +22,8 @@ COMMANDS = {
     "invert": "find the latents of images in a model without an encoder",
     "arithmetic": "add to images what makes others differ: smile - neutral",
     "inpaint": "fill what is missing in images",
+    "translate": "turn images of one kind into another, by a model that learned both",
+    "convert": "turn the weights of CycleGAN's own code into a model folder",
     "export": "write a model for other runtimes (ONNX), checked against PyTorch",
     "models": "list the models and what they can do",
     "data": "look at a data source before training on it",

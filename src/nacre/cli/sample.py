@@ -52,6 +52,9 @@ OWN = [
     ),
     Field("shards", int | None, None, "of --format: how many; by default one for each 10,000 samples"),
     Field("shard", str | None, None, "of --format: k/K for shard k of K alone, k from 0, the same as in the whole"),
+    Field("prompt", str | None, None, "a text, for a model that learned from captions; -n images of it"),
+    Field("prompts", str | None, None, "a file of texts, one a line; -n images of each, a row of the grid"),
+    Field("to", str | None, None, "of --prompt: a second text, for -n images on the way from one to the other"),
     Field(
         "numbered",
         bool,
@@ -69,6 +72,10 @@ def main(argv: Sequence[str]) -> int:
     if parsed.prior != "gmm" and (parsed.components is not None or parsed.data is not None):
         raise ConfigError("--components and --data are of a fitted prior; add --prior gmm.")
     model = using.model_of(parsed)
+    if parsed.prompt is not None or parsed.prompts is not None:
+        return of_prompts(parsed, model)
+    if parsed.to is not None:
+        raise ConfigError("--to ends a walk that --prompt begins; give both.")
     count = 64 if parsed.n is None else parsed.n
     seed, out = parsed.seed or 0, Path(parsed.out or "samples.png")
     sentence, facts = f"{count} samples of seed {seed} in {out}", {"count": count, "seed": seed, "out": str(out)}
@@ -109,6 +116,40 @@ def in_numbers(parsed: Any, model: Pretrained, out: Path, count: int, seed: int)
     using.write_arrays(kept, {"codes": codes.cpu().numpy(), "numbers": np.arange(count), "seed": np.array(seed)})
     sentence = f"{count} samples of seed {seed} in {out}, with their numbers; latents in {kept}"
     return using.answer(parsed.json, sentence, count=count, seed=seed, out=str(out), latents=str(kept))
+
+
+def of_prompts(parsed: Any, model: Pretrained) -> int:
+    """Draw images of texts.
+
+    Raises:
+        ConfigError: flags that do not go together, or a file that cannot be read.
+    """
+    given = [name for name in ("label", "data", "components", "format", "reject_worst") if getattr(parsed, name)]
+    if given or parsed.prior == "gmm" or (parsed.prompt is not None and parsed.prompts is not None):
+        raise ConfigError("--prompt or --prompts goes with -n, --seed, --to, --truncation and --out alone.")
+    prompts = _prompts(parsed)
+    unread = sorted({word for prompt in prompts for word in model.unknown_words(prompt)})
+    count = (8 if len(prompts) == 1 or parsed.to else 4) if parsed.n is None else parsed.n
+    rest = {"seed": parsed.seed or 0, "truncation": parsed.truncation, "batch_size": using.batch_size(parsed)}
+    walk = parsed.to is not None
+    items = model.imagine(*prompts, count=1 if walk else count, steps=count if walk else 0, **rest)
+    out = Path(parsed.out or "samples.png")
+    using.write_items(out, items, columns=count)
+    note = f" (never seen in training, read by their letters: {', '.join(unread[:10])})" if unread else ""
+    sentence = f"{len(items)} images of {len(prompts)} prompt{'s' if len(prompts) > 1 else ''} in {out}{note}"
+    return using.answer(parsed.json, sentence, count=len(items), prompts=prompts, unknown_words=unread, out=str(out))
+
+
+def _prompts(parsed: Any) -> list[str]:
+    if parsed.prompts is None:
+        return [parsed.prompt] + ([parsed.to] if parsed.to is not None else [])
+    if parsed.to is not None:
+        raise ConfigError("--to ends a walk that --prompt begins; leave --prompts out.")
+    try:
+        lines = Path(parsed.prompts).read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"--prompts {parsed.prompts} cannot be read as text ({error}).") from None
+    return [line for line in lines if line.strip()]
 
 
 def in_shards(parsed: Any, model: Pretrained, count: int) -> int:

@@ -78,8 +78,8 @@ def floats(dataset: DataSet, rows: np.ndarray) -> Tensor:
     return images.to_float(torch.from_numpy(np.ascontiguousarray(dataset.items[rows])))
 
 
-def write_items(out: Path, items: Tensor, stem: str = "sample") -> None:
-    """Items as a grid (.png), an archive (.npz), or a folder of PNGs.
+def write_items(out: Path, items: Tensor, stem: str = "sample", columns: int | None = None) -> None:
+    """Items as a grid (.png) of so many columns, an archive (.npz), or a folder of PNGs.
 
     Raises:
         ConfigError: the name says none of these.
@@ -87,7 +87,7 @@ def write_items(out: Path, items: Tensor, stem: str = "sample") -> None:
     """
     try:
         if out.suffix == ".png":
-            pictures.save(out, pictures.page(items))
+            pictures.save(out, pictures.page(items, columns))
         elif out.suffix == ".npz":
             stored = images.to_uint8(items) if is_image(tuple(items.shape[1:])) else items
             write_arrays(out, {"images" if stored.dtype == torch.uint8 else "x": stored.numpy()})

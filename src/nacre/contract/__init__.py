@@ -214,8 +214,9 @@ def resume_is_exact(subject: Subject) -> str:
     steps = subject.round + 3
     with folder() as place:
         source = place / "items.npz"
-        labels: dict[str, Any] = {} if subject.labels is None else {"labels": subject.labels}
-        np.savez(source, x=subject.items(), **labels)
+        beside: dict[str, Any] = {} if subject.labels is None else {"labels": subject.labels}
+        beside |= {"captions": np.array(subject.captions)} if subject.captions else {}
+        np.savez(source, x=subject.items(), **beside)
         common: dict[str, Any] = {"data": str(source), "batch_size": BATCH, "validation": 0.1, "test": 0.0}
         if subject.sides:
             np.savez(place / "others.npz", x=subject.items(side="b"))

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from nacre import images, seeds
-from nacre.data.stream import Pairs, Stream
+from nacre.data.captions import tokens
+from nacre.data.stream import Captioned, Pairs, Stream
 from nacre.engine.settings import Training
 from nacre.engine.update import Update
 from nacre.networks import is_image
@@ -67,12 +68,25 @@ class Subject:
         x, labels = self.some(dtype), self.labels
         if self.sides:
             return x, self.some(dtype, "b")
+        if self.captions:
+            return x, *self.stream().batch(0)[1:]
         return x if labels is None else (x, torch.from_numpy(labels[:BATCH]))
 
-    def stream(self) -> Stream | Pairs:
+    @property
+    def captions(self) -> list[str]:
+        """64 captions of the items, for a model that reads; a few are alike."""
+        if not self.spec.complete().get("words", 0):
+            return []
+        return [
+            f"a {color} {thing}" for color in ("red", "green", "blue", "grey") for thing in "cat dog hat cup".split()
+        ] * 4
+
+    def stream(self) -> Stream | Pairs | Captioned:
         """The batches of a training."""
         rows = np.arange(64)
         one = Stream(self.items(), rows, BATCH, labels=self.labels)
+        if self.captions:
+            return Captioned(one, self.captions, tokens(self.captions))
         return Pairs(one, Stream(self.items(side="b"), rows, BATCH, seed=1)) if self.sides else one
 
     def train(self, model: nn.Module, steps: int, backend: str | None = None, **settings: Any) -> list[Update]:

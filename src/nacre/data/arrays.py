@@ -17,6 +17,7 @@ BLOCK = 1024
 MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 IMAGE_KEYS = ("images", "x", "data", "arr_0")
 LABEL_KEYS = ("labels", "y")
+CAPTIONS = "captions"
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,6 +90,7 @@ class Part:
     values: np.ndarray
     labels: np.ndarray | None
     split: int = UNSAID
+    captions: np.ndarray | None = None
 
 
 def source_of(
@@ -142,8 +144,8 @@ def open_npy(path: Path) -> ArraySource | VectorSource:
 
 
 def open_npz(path: Path) -> ArraySource | VectorSource:
-    """Read a .npz file: `images`, `x`, `data` or a single array, with `labels` or `y`; or `x_train`, `y_train`,
-    `x_test` and `y_test`, where the split is fixed.
+    """Read a .npz file: `images`, `x`, `data` or a single array, with `labels` or `y` and `captions`; or `x_train`,
+    `y_train`, `x_test` and `y_test`, where the split is fixed.
 
     Raises:
         DataError: it is damaged, holds Python objects or a bomb, or lacks images.
@@ -224,7 +226,8 @@ def _listing(parts: list[Part], classes: tuple[str, ...], name: str) -> Listing:
         labels, classes = (labels.astype(np.int64), classes) if classes else numbered(labels)
     fixed = np.concatenate([np.full(len(part.values), part.split, np.int8) for part in parts])
     names = tuple(map(str, range(len(fixed))))
-    return Listing(names, "photos", labels, classes, None, None if (fixed == UNSAID).all() else fixed)
+    captions = None if parts[0].captions is None else tuple(map(str, parts[0].captions))
+    return Listing(names, "photos", labels, classes, captions, None if (fixed == UNSAID).all() else fixed)
 
 
 def _labels(parts: list[Part], name: str) -> np.ndarray | None:
@@ -248,13 +251,18 @@ def _parts(arrays: Mapping[str, np.ndarray], path: Path) -> list[Part]:
             Part(arrays[f"x_{part}"], arrays.get(f"y_{part}"), split) for part, split in pairs if f"x_{part}" in arrays
         ]
     labels = next((arrays[key] for key in LABEL_KEYS if key in arrays), None)
-    rest = [key for key in arrays if key not in LABEL_KEYS]
+    rest = [key for key in arrays if key not in (*LABEL_KEYS, CAPTIONS)]
     key = next((key for key in IMAGE_KEYS if key in arrays), rest[0] if len(rest) == 1 else None)
     if key is None:
         raise DataError(
             f"{path} holds {', '.join(arrays) or 'nothing'}; an array called images, x or data was expected."
         )
-    return [Part(arrays[key], labels)]
+    captions = arrays.get(CAPTIONS)
+    if captions is not None and (captions.dtype.kind != "U" or captions.shape != arrays[key].shape[:1]):
+        raise DataError(
+            f"{path} has captions of type {captions.dtype} and shape {captions.shape}; one text an item was expected."
+        )
+    return [Part(arrays[key], labels, captions=captions)]
 
 
 def _check_members(path: Path) -> None:

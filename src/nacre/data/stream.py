@@ -1,6 +1,7 @@
 """Which items a step sees: a pure function of the step."""
 
 import warnings
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -8,6 +9,9 @@ from torch import Tensor
 
 from nacre import images, seeds
 from nacre.errors import DataError
+
+WRONG = 15
+"""Captions of other images that come with each."""
 
 
 class Stream:
@@ -105,6 +109,37 @@ class Pairs:
     def batch(self, step: int) -> tuple[Tensor, Tensor]:
         """This rank's part of a step's batch, of both sides."""
         return self.a.batch(step), self.b.batch(step)  # type: ignore[return-value]
+
+
+class Captioned:
+    """The batches of a run on images with captions: (items, own captions, wrong captions).
+
+    A wrong caption is another text, drawn anew at each step; how many there are of each item is `WRONG`.
+
+    Args:
+        stream: of the images.
+        texts: one caption for each of the stream's rows, in their order.
+        tokens: (rows, words, features), the same as numbers.
+    """
+
+    def __init__(self, stream: Stream, texts: Sequence[str], tokens: np.ndarray) -> None:
+        self.stream, self.device = stream, stream.device
+        distinct, first, self.meaning = np.unique(np.array(texts), return_index=True, return_inverse=True)
+        if len(distinct) < 2:
+            raise DataError("a model that reads needs two different captions at least.")
+        self.distinct = tokens[first]
+        self.row = {int(row): place for place, row in enumerate(stream.rows)}
+
+    def batch(self, step: int) -> tuple[Tensor, Tensor, Tensor]:
+        """This rank's part of a step's batch, on the device: (M, C, H, W), (M, words, features), (M, WRONG, words, features)."""
+        stream, count = self.stream, len(self.distinct)
+        items = stream.batch(step)
+        chosen = stream.indices(step)[stream.part.start : stream.part.stop]
+        own = self.meaning[[self.row[int(row)] for row in chosen]]
+        chance = seeds.noise(seeds.uniform(WRONG), stream.seed, "wrong", at=step, rows=stream.part).numpy()
+        wrong = (own[:, None] + 1 + (chance * (count - 1)).astype(np.int64)) % count
+        told = (_moved(torch.from_numpy(self.distinct[each]), self.device) for each in (own, wrong))
+        return (items, *told)  # type: ignore[return-value]
 
 
 class Order:

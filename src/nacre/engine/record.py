@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from nacre import files, images
-from nacre.engine import alarm, checkpoint, pictures
+from nacre.engine import alarm, checkpoint, pictures, translations
 from nacre.engine.alarm import Alarm
 from nacre.engine.average import Average
 from nacre.engine.ledger import Ledger
@@ -45,6 +45,8 @@ class Record:
         labels: (N,) of the items, -1 where one is not known, for a model that learns from them.
         about: what a diagnosis knows of the run besides its signals.
         shown: the rows of the items that are trained on.
+        others: (M, …) items of the other side that were not trained on, for a model that translates.
+        paired: whether these belong to the held-out rows, one by one.
     """
 
     path: Path
@@ -60,6 +62,8 @@ class Record:
     labels: np.ndarray | None = None
     about: Facts = field(default_factory=Facts)
     shown: np.ndarray | None = None
+    others: np.ndarray | None = None
+    paired: bool = False
     ledger: Ledger = field(default_factory=Ledger)
     best: tuple[int, float] | None = None
     score: Score | None = None
@@ -143,9 +147,17 @@ class Record:
         """Sample grids of this step."""
         if not self.log:
             return
-        for name, page in pictures.pages(self.average.model, self.examples(), self.training.seed):
+        for name, page in self.pages():
             pictures.save(self.path / "samples" / f"{name}-{done:08d}.png", page)
             self.log.picture(done, name, page)
+
+    def pages(self) -> Iterator[tuple[str, np.ndarray]]:
+        """Pictures of what the averaged model can do, by name."""
+        model, held_out = self.average.model, self.examples()
+        yield from pictures.pages(model, held_out, self.training.seed)
+        if self.others is not None:
+            others = images.to_float(torch.from_numpy(self.others[: pictures.ON_A_PAGE]))
+            yield from translations.pages(model, held_out, others)  # type: ignore[arg-type]
 
     def examples(self) -> Tensor:
         """Some held-out items, float (M, *shape)."""
@@ -199,12 +211,20 @@ class Record:
         """
         self.ledger.read()
         self.check_weights(done)
-        self.score = validate(self.average.model, self.items, self.held_out, self.ranks, self.labels) if judge else None
+        self.score = self.judged() if judge else None
         if self.score and (self.best is None or self.score.beats(self.best[1])):
             self.best = (done, self.score.value)
         if self.log:
             self.write(self.log, done)
         self.saved = done
+
+    def judged(self) -> Score | None:
+        """The score of the averaged weights on what was kept aside."""
+        model = self.average.model
+        if self.others is None:
+            return validate(model, self.items, self.held_out, self.ranks, self.labels)
+        a, b = self.items[self.held_out[: translations.MOST]], self.others[: translations.MOST]
+        return translations.judged(model, a, b, self.paired)  # type: ignore[arg-type]
 
     def write(self, log: Log, done: int) -> None:
         """Put a checkpoint and the model folder on the disk."""
@@ -237,7 +257,7 @@ class Record:
         elif self.writes:  # a kill may have come between that checkpoint and the folder
             self.share(self.average.model, self.facts(done))
         if complete and self.writes:
-            for name, page in pictures.pages(self.average.model, self.examples(), self.training.seed):
+            for name, page in self.pages():
                 pictures.save(self.path / f"{name}.png", page)
             for name, page in pictures.final_pages(self.average.model):
                 pictures.save(self.path / f"{name}.png", page)

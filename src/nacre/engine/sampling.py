@@ -65,6 +65,38 @@ def sample(
         return torch.cat([part(rows) for rows in chunks(first, first + count, chunk)])
 
 
+def imagine(
+    model: nn.Module,
+    texts: Tensor,
+    numbers: Tensor,
+    *,
+    seed: int = 0,
+    chunk: int = CHUNK,
+    truncation: float | None = None,
+) -> Tensor:
+    """One sample for each text: (N, *shape), on the CPU.
+
+    Args:
+        model: samples from text.
+        texts: (N, …) as the model's `read` gives them.
+        numbers: (N,) int64: which numbers of the seed's noise they take.
+        seed, chunk, truncation: as in `draw`.
+    """
+    highest = int(numbers.max()) + 1
+    noise = {
+        name: value for name, value in noise_of(model, range(highest), seed, truncation).items() if name != "caption"
+    }
+
+    def part(rows: range) -> Tensor:
+        chosen = {name: value[numbers[rows.start : rows.stop].to(value.device)] for name, value in noise.items()}
+        told = {**chosen, "text": texts[rows.start : rows.stop].to(device_of(model))}
+        made: Tensor = require(model, "sample").sample(told)
+        return made.cpu()
+
+    with evaluating(model):
+        return torch.cat([part(rows) for rows in chunks(0, len(texts), chunk)])
+
+
 def draw(
     model: nn.Module,
     rows: range,

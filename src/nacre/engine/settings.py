@@ -29,7 +29,8 @@ class Training:
         batch_size: items in a step. By default what the model recommends.
         accumulate: micro-batches that a batch is cut into to save memory; the gradient is their mean.
         lr: learning rate of every optimizer, instead of the model's own.
-        lr_schedule: how the learning rate falls over the run: "constant", "linear" or "cosine" down to 0.
+        lr_schedule: how the learning rate falls over the run: "constant", "linear" or "cosine" down to 0, or "flat-linear",
+            constant for one half and linear in the other. By default what the model recommends, mostly "constant".
         warmup: steps over which the learning rate grows from 0.
         clip: largest norm of a gradient (of all the parameters of one objective); by default it is not clipped.
         ema: decay of the moving average of the weights that samples and results come from; 0 for none.
@@ -60,7 +61,7 @@ class Training:
     batch_size: int | None = None
     accumulate: int = 1
     lr: float | None = None
-    lr_schedule: Schedule = "constant"
+    lr_schedule: Schedule | None = None
     warmup: int = 0
     clip: float | None = None
     ema: float = 0.999

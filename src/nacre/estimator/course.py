@@ -47,7 +47,7 @@ class Course:
     def endless(self) -> bool:
         """Whether nothing depends on how long the training will be, so that it can go on as long as data come."""
         always = all(update.objective.when.stop == ALWAYS.stop for update in self.updates)
-        return always and self.training.lr_schedule == "constant"
+        return always and self.training.lr_schedule in (None, "constant")
 
     def go_on(self, items: np.ndarray, *, labels: np.ndarray | None = None, passes: int | None = None) -> None:
         """Train on items, for as many steps as the settings say or for some passes over them.

@@ -12,7 +12,8 @@ from nacre import losses
 from nacre.data import DataSet, DataSettings, load
 from nacre.engine.settings import Training
 from nacre.models.gan import GAN
-from nacre.run.session import build, resolve, stream_of
+from nacre.run.session import build, resolve
+from nacre.run.streams import stream_of
 from nacre.run.watch import watch
 from nacre.spec import spec
 

@@ -15,5 +15,8 @@ CATALOGUE: dict[str, str] = {
     "wgan_gp": "nacre.models.wgan_gp:WGANGP",
     "began": "nacre.models.began:BEGAN",
     "r3gan": "nacre.models.r3gan:R3GAN",
+    "cyclegan": "nacre.models.cyclegan:CycleGAN",
+    "pix2pix": "nacre.models.pix2pix:Pix2Pix",
+    "stackgan": "nacre.models.stackgan:StackGAN",
 }
 """Name on the command line ↦ module and class."""

@@ -7,6 +7,7 @@ import numpy as np
 from torch import nn
 
 from nacre.data import DataSet
+from nacre.data.captions import WORDS, unread
 from nacre.errors import ConfigError
 from nacre.networks import is_image
 from nacre.spec import Spec, fields, find_class
@@ -30,11 +31,32 @@ def fitted(chosen: Spec, dataset: DataSet, conditional: bool) -> Spec:
         raise ConfigError(f"{chosen.name} cannot be conditioned on labels; leave --conditional out.")
     if (conditional or getattr(target, "supervised", False)) and "classes" not in decided:
         decided["classes"] = len(classes_of(chosen.name, dataset))
+    if getattr(target, "sides", None) and dataset.other is not None and "channels_b" not in decided:
+        decided["channels_b"] = dataset.other.shape[0]
+    if getattr(target, "captioned", False) and "words" not in decided:
+        decided["words"] = words_in(chosen.name, dataset)
+    if dataset.other is not None and not getattr(target, "sides", None):
+        logger.warning(f"{chosen.name} learns from {dataset.source} alone; --data-b is for models that translate")
     few = too_few(dataset.shape, len(dataset.rows("train")))
     if "augment" in known and "augment" not in decided and few:
         logger.info(f"under {FEW:,} images, so the discriminator sees them augmented (--no-augment: as they are)")
         decided["augment"] = True
     return dataclasses.replace(chosen, parameters=decided)
+
+
+def words_in(name: str, dataset: DataSet) -> int:
+    """Words that a model is to read of each caption: 0 if there are none; says what is left out."""
+    captions = [] if dataset.captions is None else [dataset.captions[row] for row in dataset.rows("train")]
+    told = [caption for caption in captions if caption]
+    if not told:
+        logger.info(f"{dataset.source} has no captions, so that {name} learns without")
+        return 0
+    bare, long = len(captions) - len(told), sum(unread(caption) > 0 for caption in told)
+    if bare:
+        logger.warning(f"{bare:,} of {len(captions):,} images to train on have no caption and are left out")
+    if long:
+        logger.warning(f"{long:,} captions have more than {WORDS} words, of which the first {WORDS} are read")
+    return WORDS
 
 
 def too_few(shape: tuple[int, ...], count: int) -> bool:

@@ -14,6 +14,7 @@ from torch import nn
 
 from nacre import data
 from nacre.data import DataSet, DataSettings
+from nacre.data.captions import tokens
 from nacre.engine import numerics
 from nacre.engine.lock import locked
 from nacre.engine.ranks import ALONE, Ranks
@@ -21,10 +22,14 @@ from nacre.engine.settings import Training
 from nacre.networks import is_image
 from nacre.run.config import Request
 from nacre.run.labels import fitted
-from nacre.run.session import Session, build, resolve, stream_of
+from nacre.run.session import Session, build, resolve
+from nacre.run.streams import described, stream_of, words_of
 from nacre.spec import Spec
 
 logger = logging.getLogger("nacre")
+
+KEPT = 256
+"""Captions that a model is given to sample from."""
 
 
 @dataclass(frozen=True)
@@ -54,9 +59,9 @@ class Plan:
         """Of data and training, to be written down: where the data are now, and as it was asked for what the length of the
         run decides, which is decided anew when it goes on to another length.
         """
-        asked = self.asked.training
+        asked, other = self.asked.training, self.data.other
         return (
-            dataclasses.replace(self.asked.data, data=self.data.source),
+            dataclasses.replace(self.asked.data, data=self.data.source, data_b=other and other.source),
             dataclasses.replace(
                 self.training,
                 log_every=asked.log_every,
@@ -86,7 +91,17 @@ def settled(asked: Request, chosen: Spec, dataset: DataSet) -> Plan:
     """A plan for a model and data that are known."""
     training = resolve(asked.training, chosen, dataset)
     device = numerics.device_for(training.device)
-    return Plan(asked, chosen, dataset, training, device, build(chosen, dataset.shape, training.seed, device))
+    model = build(chosen, dataset.shape, training.seed, device)
+    if words_of(model):
+        _introduce(model, dataset)
+    return Plan(asked, chosen, dataset, training, device, model)
+
+
+def _introduce(model: nn.Module, dataset: DataSet) -> None:
+    """Give a model captions to sample from: some of the training set, spread evenly."""
+    rows = described(dataset, "train")
+    some = rows[:: max(1, len(rows) // KEPT)]
+    model.remember(torch.from_numpy(tokens([(dataset.captions or ())[row] for row in some])))  # type: ignore[operator]
 
 
 @contextmanager

@@ -105,7 +105,7 @@ def _unchanged(written: Mapping[str, Any], flags: Mapping[str, Any], model: str)
             if name not in FREE_TO_CHANGE and name != "data" and values.get(name) != value:
                 changed.append(f"{flag(name)} (was {values.get(name)}, is {value})")
     more = given["training"].get("steps") not in (None, before.training.steps) or "epochs" in given["training"]
-    if more and before.training.lr_schedule != "constant":
+    if more and before.training.lr_schedule not in (None, "constant"):
         changed.append(
             f"--steps (the {before.training.lr_schedule} learning rate schedule of {before.training.steps} depends on it)"
         )

@@ -20,7 +20,7 @@ from torch import nn
 
 from nacre import seeds
 from nacre.data import DataSet
-from nacre.data.stream import Stream
+from nacre.data.captions import vocabulary
 from nacre.engine import checkpoint, folder, loop, numerics
 from nacre.engine.average import Average, tensors
 from nacre.engine.clock import Clock
@@ -34,6 +34,7 @@ from nacre.errors import ConfigError, Interrupted, TrainingError
 from nacre.metrics.verdicts import Facts, Verdict
 from nacre.run.labels import labels_of, rows_of
 from nacre.run.place import stem
+from nacre.run.streams import Batches, both_rows, described, sides_of, words_of
 from nacre.spec import Spec
 
 logger = logging.getLogger("nacre")
@@ -77,7 +78,7 @@ class Session:
     data: DataSet
     training: Training
     model: nn.Module
-    stream: Stream
+    stream: Batches
     ranks: Ranks = ALONE
 
 
@@ -90,7 +91,7 @@ def build(chosen: Spec, shape: tuple[int, ...], seed: int, device: torch.device 
 
 def resolve(training: Training, chosen: Spec, dataset: DataSet) -> Training:
     """Settings with steps and batch size filled in, by what the model recommends for the data."""
-    recommended = {"steps": 10_000, "batch_size": 64, **chosen.recommended(dataset.shape)}
+    recommended = {"steps": 10_000, "batch_size": 64, "lr_schedule": "constant", **chosen.recommended(dataset.shape)}
     batch_size = training.batch_size or recommended["batch_size"]
     steps = training.steps or recommended["steps"]
     if training.epochs is not None:
@@ -99,7 +100,13 @@ def resolve(training: Training, chosen: Spec, dataset: DataSet) -> Training:
     log_every = training.log_every or max(100, steps // 1000)
     signal_every = max(100, steps // 64) if training.signal_every is None else training.signal_every
     sample_every = max(1000, steps // 50) if training.sample_every is None else training.sample_every
-    written = {"log_every": log_every, "sample_every": sample_every, "signal_every": signal_every}
+    lr_schedule = training.lr_schedule or recommended["lr_schedule"]
+    written = {
+        "lr_schedule": lr_schedule,
+        "log_every": log_every,
+        "sample_every": sample_every,
+        "signal_every": signal_every,
+    }
     return dataclasses.replace(training, epochs=None, steps=steps, batch_size=batch_size, **written)
 
 
@@ -235,26 +242,37 @@ def _record(path: Path, session: Session, updates: list[Update], average: Averag
     chosen, shape = session.spec, session.data.shape
 
     def share(model: nn.Module, facts: Mapping[str, Any]) -> None:
-        classes = {"classes": list(session.data.classes)} if getattr(model, "classes", 0) else {}
-        facts = {
-            **facts,
-            **classes,
-            "data": stem(session.data.source),
-        }  # a model may be shared, the path to one's photos not
+        # A model may be shared, the path to one's photos not.
+        facts = {**facts, **_known(model, session.data), "data": stem(session.data.source)}
         parameters = chosen.complete()
         folder.write(path / "model", model, name=chosen.name, parameters=parameters, shape=shape, facts=facts)
 
-    held_out = session.data.rows("validation")
-    data, training, ranks = session.data, session.training, session.ranks
-    labels = labels_of(session.model, data)
-    shown = rows_of(session.model, data, labels)
+    data, training, ranks, model = session.data, session.training, session.ranks, session.model
+    held_out, labels, others = data.rows("validation"), labels_of(model, data), None
+    shown = described(data, "train") if words_of(model) else rows_of(model, data, labels)
+    if sides_of(model):
+        shown, _ = both_rows(data, model, "train")
+        held_out, rows = both_rows(data, model, "validation")
+        assert data.other is not None
+        others = data.other.items[rows]
     settings = {**chosen.complete(), **dataclasses.asdict(training)}
     about = Facts(str(path), training.steps or 0, len(shown), len(held_out), settings)
     return Record(
-        *(path, session.model, average, updates, training, data.items, held_out, share, start, ranks, labels),
+        *(path, model, average, updates, training, data.items, held_out, share, start, ranks, labels),
         about=about,
         shown=shown,
+        others=others,
+        paired=sides_of(model) == "paired",
     )
+
+
+def _known(model: nn.Module, dataset: DataSet) -> dict[str, Any]:
+    """What a model's folder says of the data: the names of the classes, or the words that it has read."""
+    if getattr(model, "classes", 0):
+        return {"classes": list(dataset.classes)}
+    if words_of(model):
+        return {"vocabulary": vocabulary((dataset.captions or ())[row] for row in described(dataset, "train"))}
+    return {}
 
 
 def _announce(path: Path, session: Session, updates: list[Update], start: int, pace: float) -> None:
@@ -289,26 +307,6 @@ def _span(seconds: float) -> str:
     if seconds < 120:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
-
-
-def stream_of(
-    dataset: DataSet, training: Training, device: torch.device, model: nn.Module, ranks: Ranks = ALONE
-) -> Stream:
-    """The batches of a run, or a rank's part of each; with labels if the model is built for classes."""
-    batch_size = training.batch_size or 0
-    labels = labels_of(model, dataset)
-    ranks.check(batch_size, training.accumulate)
-    return Stream(
-        dataset.items,
-        rows_of(model, dataset, labels),
-        batch_size,
-        seed=training.seed,
-        mirror=dataset.mirror,
-        device=device,
-        part=ranks.part(batch_size),
-        labels=labels,
-        labelled_share=getattr(model, "labelled_share", 0.0),
-    )
 
 
 @contextmanager

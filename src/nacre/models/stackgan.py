@@ -1,0 +1,242 @@
+"""Text to image by a tree of generators (Zhang et al. 2018, "StackGAN++", its StackGAN-v2)."""
+
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.optim import Adam
+
+from nacre import losses
+from nacre.data.captions import BUCKETS, FEATURES
+from nacre.errors import ConfigError, at_least
+from nacre.networks import Shape, is_image
+from nacre.networks.text import ImageEncoder, TextEncoder
+from nacre.networks.tree import ScaleJudge, Tree, scale_shapes, smaller
+from nacre.protocols import ALWAYS, Batch, Logs, Objective, Step
+from nacre.seeds import category, normal
+
+EXAMPLES = 256
+"""Captions of the training set that a model keeps, to sample from without being told a text."""
+
+WARMTH = 10.0
+"""Factor on the cosines that captions compete by."""
+
+
+class StackGAN(nn.Module):
+    """Images of growing size from a text, each size with a judge of its own (Zhang et al. 2018, StackGAN-v2).
+
+    The authors' code is followed: the KL term of the conditioning augmentation is a mean over its numbers, weighed by 2,
+    and a wrong pair's image is real to the head that judges images alone. Three things are not theirs: sizes come from the
+    data; the text encoder is a small one that learns from the captions before the game begins, by telling an image's own
+    caption from others; and real images are made smaller by means over areas. Without captions it is their unconditional
+    tree, in which consecutive sizes agree in colour (eq. 10 of the paper).
+
+    Args:
+        shape: shape of an image: (channels, height, width) in [0, 1].
+        words: words of a caption that are read, given by the data; 0 for a model without text.
+        latent_dim: size of the latent.
+        text_dim: size of a caption's vector.
+        condition_dim: size of the condition that is drawn from it (conditioning augmentation).
+        scales: sizes, each half of the next; by default three at most, none under 16 pixels.
+        width: channels of the generator at the full size; twice as many at each halving.
+        judge_width: channels of a judge's first layer.
+        blocks: residual blocks at each size after the first.
+        matching_steps: steps in which only the text encoder learns, before the game.
+        kl_weight: weight of the condition's KL from N(0, 1), which is a mean over its numbers.
+        alone: weight of the judges' heads that see no text.
+        color: weight of the distance between the colours of consecutive sizes: of means, and five times of covariances; by
+            default 50 without text (as in the code) and 0 with it.
+    """
+
+    captioned = True
+
+    def __init__(
+        self,
+        shape: Shape,
+        *,
+        words: int = 0,
+        latent_dim: int = 64,
+        text_dim: int = 128,
+        condition_dim: int = 64,
+        scales: int | None = None,
+        width: int = 16,
+        judge_width: int = 32,
+        blocks: int = 1,
+        matching_steps: int = 1500,
+        kl_weight: float = 2.0,
+        alone: float = 1.0,
+        color: float | None = None,
+    ) -> None:
+        super().__init__()
+        if not is_image(shape) or min(shape[1:]) < 8:
+            raise ConfigError(f"stackgan makes images of 8 pixels and more, got items of shape {shape}.")
+        at_least(
+            1, latent_dim=latent_dim, text_dim=text_dim, condition_dim=condition_dim, width=width, scales=scales or 1
+        )
+        at_least(1, judge_width=judge_width)
+        at_least(0, words=words, blocks=blocks, matching_steps=matching_steps, kl_weight=kl_weight, alone=alone)
+        self.shape, self.words, self.shapes = shape, words, scale_shapes(shape, scales)
+        self.latent_dim, self.condition_dim = latent_dim, condition_dim if words else 0
+        self.matching_steps, self.kl_weight, self.alone = matching_steps if words else 0, kl_weight, alone
+        self.color = (0.0 if words else 50.0) if color is None else color
+        self.prior = {"z": normal(latent_dim)}
+        if words:
+            self.text, self.eye = TextEncoder(BUCKETS, text_dim), ImageEncoder(shape, text_dim, judge_width)
+            self.augmentation = nn.Linear(text_dim, 4 * condition_dim)
+            self.register_buffer("examples", torch.zeros(EXAMPLES, words, FEATURES, dtype=torch.int32))
+            self.prior |= {"condition": normal(condition_dim), "caption": category(EXAMPLES)}
+        self.generator = Tree(latent_dim + self.condition_dim, self.shapes, width=width, blocks=blocks)
+        judges = [ScaleJudge(each, self.condition_dim, width=judge_width) for each in self.shapes]
+        self.judges = nn.ModuleList(judges)
+
+    @classmethod
+    def recommended(cls, shape: Shape) -> dict[str, Any]:
+        """Steps that two cores take within the hour at 64 pixels."""
+        return {"steps": 12_000, "batch_size": 32}
+
+    def remember(self, captions: Tensor) -> None:
+        """Keep captions to sample from: (M, words, features), M ≥ 1, repeated as often as need be."""
+        rows = torch.arange(EXAMPLES) % len(captions)
+        self.examples: Tensor
+        self.examples.copy_(captions[rows])
+
+    def objectives(self) -> list[Objective]:
+        adam = partial(Adam, lr=2e-4, betas=(0.5, 0.999))
+        draws = {name: draw for name, draw in self.prior.items() if name != "caption"}
+        makers = ("generator", "augmentation") if self.words else ("generator",)
+        game = ALWAYS[self.matching_steps :]
+        table = [
+            Objective(name="judges", loss=self.judges_loss, over=("judges",), optimizer=adam, draws=draws, when=game),
+            Objective(name="generator", loss=self.generator_loss, over=makers, optimizer=adam, draws=draws, when=game),
+        ]
+        if not self.matching_steps:
+            return table
+        reading = ALWAYS[: self.matching_steps]
+        matching = Objective(
+            name="matching",
+            loss=self.matching_loss,
+            over=("text", "eye"),
+            optimizer=partial(Adam, lr=1e-3),
+            when=reading,
+        )
+        return [matching, *table]
+
+    def matching_loss(self, batch: Batch, step: Step) -> tuple[Tensor, Logs]:
+        """-log of the share that an image's own caption has among itself and the wrong ones, by the cosines' softmax."""
+        x, own, wrong = batch
+        texts = self.text(torch.cat([own[:, None], wrong], 1))
+        cosines = (texts * self.eye(x)[:, None]).sum(2)
+        loss = -F.log_softmax(WARMTH * cosines, 1)[:, 0].mean()
+        return loss, {"right": (cosines.argmax(1) == 0).float().mean()}
+
+    def judges_loss(self, batch: Batch, step: Step) -> tuple[Tensor, Logs]:
+        """Σ over the sizes: real pairs against wrong and made ones, and real images against made ones (eq. 5 and 8)."""
+        x, texts = self.parted(batch)
+        with torch.no_grad():
+            drawn, _ = self.conditions(texts[0], step)
+            fakes = self.generator(self.code(step.noise["z"], drawn))
+            told, wrong = self.means(texts[0]), self.means(texts[1])
+        total, parts = x.new_zeros(()), {}
+        for number, (judge, real, fake) in enumerate(zip(self.judges, smaller(x, self.shapes), fakes, strict=True)):
+            on_real, on_fake = judge(real), judge(fake)
+            loss = self.alone_weight * losses.discriminator_loss(judge.image(on_real), judge.image(on_fake))
+            if self.words:
+                loss = loss + losses.discriminator_loss(judge.pair(on_real, told), judge.pair(on_fake, told))
+                loss = loss + F.softplus(judge.pair(on_real, wrong)).mean()
+            total, parts[f"judge_{number}"] = total + loss, loss
+        return total, parts
+
+    def generator_loss(self, batch: Batch, step: Step) -> tuple[Tensor, Logs]:
+        """Σ over the sizes of the non-saturating losses of both heads, and the KL of the condition (eq. 6 and 9)."""
+        _, texts = self.parted(batch)
+        drawn, kl = self.conditions(texts[0], step)
+        fakes = self.generator(self.code(step.noise["z"], drawn))
+        means = self.means(texts[0])
+        total, parts = fakes[0].new_zeros(()), {}
+        for number, (judge, fake) in enumerate(zip(self.judges, fakes, strict=True)):
+            features = judge(fake)
+            loss = self.alone_weight * losses.non_saturating_generator_loss(judge.image(features))
+            if self.words:
+                loss = loss + losses.non_saturating_generator_loss(judge.pair(features, means))
+            total, parts[f"fooling_{number}"] = total + loss, loss
+        if self.words:
+            total, parts["kl"] = total + self.kl_weight * kl, kl
+        if self.color and len(fakes) > 1:
+            parts["color"] = sum(
+                (color_distance(*pair) for pair in zip(fakes, fakes[1:], strict=False)), total.new_zeros(())
+            )
+            total = total + self.color * parts["color"]
+        return total, parts
+
+    @property
+    def alone_weight(self) -> float:
+        """Weight of the heads without text, which are all there is where there is none."""
+        return self.alone if self.words else 1.0
+
+    def parted(self, batch: Batch) -> tuple[Tensor, tuple[Tensor | None, Tensor | None]]:
+        """Images, and the vectors of their own captions and of one wrong one each: (N, text_dim)."""
+        if not self.words:
+            return batch, (None, None)
+        x, own, wrong = batch
+        with torch.no_grad():
+            texts = self.text(torch.stack([own, wrong[:, 0]], 1))
+        return x, (texts[:, 0], texts[:, 1])
+
+    def conditions(self, text: Tensor | None, step: Step) -> tuple[Tensor | None, Tensor]:
+        """c ~ N(μ(text), σ(text)) and the mean over its numbers of KL(N(μ, σ) || N(0, 1)): section 3.1, conditioning."""
+        if text is None:
+            return None, torch.zeros(())
+        mean, log_var = self.gaussian(text)
+        drawn = mean + (log_var / 2).exp() * step.noise["condition"]
+        return drawn, losses.kl_per_latent(mean, log_var).mean()
+
+    def gaussian(self, text: Tensor) -> tuple[Tensor, Tensor]:
+        """μ and log σ² of the condition, by a gated linear layer: (N, text_dim) ↦ (N, condition_dim) twice."""
+        value, gate = self.augmentation(text).chunk(2, dim=1)
+        mean, log_var = (value * torch.sigmoid(gate)).chunk(2, dim=1)
+        return mean, log_var
+
+    def means(self, text: Tensor | None) -> Tensor | None:
+        """μ of the condition, which judges are told."""
+        return None if text is None else self.gaussian(text)[0]
+
+    def code(self, z: Tensor, condition: Tensor | None) -> Tensor:
+        return z if condition is None else torch.cat([condition, z], 1)
+
+    def read(self, captions: Tensor) -> Tensor:
+        """The unit vectors of captions: (N, words, features) ↦ (N, text_dim)."""
+        vectors: Tensor = self.text(captions)
+        return vectors
+
+    def realness(self, x: Tensor) -> Tensor:
+        """The logit of the judge of the full size, without text: (N, *shape) ↦ (N,)."""
+        judge = self.judges[-1]
+        logits: Tensor = judge.image(judge(x))  # type: ignore[operator]
+        return logits
+
+    def sample(self, noise: Mapping[str, Tensor]) -> Tensor:
+        """Images of the full size, of the vectors in "text" (N, text_dim), or else of captions that it has kept."""
+        condition = None
+        if self.words:
+            text = noise["text"] if "text" in noise else self.read(self.examples[noise["caption"]])
+            mean, log_var = self.gaussian(text)
+            condition = mean + (log_var / 2).exp() * noise["condition"]
+        made: list[Tensor] = self.generator(self.code(noise["z"], condition))
+        return made[-1]
+
+
+def color_distance(small: Tensor, large: Tensor) -> Tensor:
+    """Of two sizes of images: ‖μ - μ'‖² + 5 ‖Σ - Σ'‖², μ and Σ of an image's pixels; the smaller one is the model. Eq. 10."""
+    (mean, covariance), (wanted, spread) = moments(large), moments(small.detach())
+    return F.mse_loss(mean, wanted) + 5 * F.mse_loss(covariance, spread)
+
+
+def moments(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and covariance of the colours of an image, in [-1, 1]: (N, C, H, W) ↦ (N, C) and (N, C, C)."""
+    pixels = 2 * x.flatten(2) - 1
+    mean = pixels.mean(2)
+    centered = pixels - mean.unsqueeze(2)
+    return mean, centered @ centered.transpose(1, 2) / pixels.shape[2]
