@@ -68,6 +68,7 @@ def test_the_surface_is_frozen():
     assert list(COMMANDS) == [
         "train",
         "resume",
+        "fork",
         "evaluate",
         "compare",
         "diagnose",

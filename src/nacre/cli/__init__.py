@@ -11,6 +11,7 @@ from nacre.errors import NacreError
 COMMANDS = {
     "train": "train a model on images of your own, or on a named data set",
     "resume": "go on with a run, exactly where it stopped",
+    "fork": "branch a run at a step: same data, same noise, one thing changed",
     "evaluate": "hold a run against real items: a table, and a page to send",
     "compare": "hold models against each other: which differences are real; or train them for it",
     "diagnose": "say what is wrong with a run, with evidence and advice",

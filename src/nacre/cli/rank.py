@@ -2,15 +2,15 @@
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
-from nacre.run import resume, train
+from nacre.run import Run, fork, resume, train
 from nacre.run.launch import REQUEST
 
 
 def main(argv: Sequence[str]) -> int:
     """Do as the first rank does."""
     request = json.loads(os.environ[REQUEST])
-    play = train if request["call"] == "train" else resume
-    play(**request["arguments"])
+    plays: dict[str, Callable[..., Run]] = {"train": train, "resume": resume, "fork": fork}
+    plays[request["call"]](**request["arguments"])
     return 0

@@ -23,14 +23,14 @@ def main(argv: Sequence[str]) -> int:
     parser = flags.parser("resume", "Go on with a run from its last checkpoint.", "RUN [flags]")
     parser.add_argument("run", help="the run directory")
     flags.add(parser, "resuming", OWN)
-    listed = [*fields(DataSettings), *fields(Training), *_parameters(argv)]
+    listed = [*fields(DataSettings), *fields(Training), *parameters_of(argv)]
     flags.add(parser, "settings (steps and what is written when may change; the others must be what they were)", listed)
     parsed = flags.parse(parser, argv)
     return report(lambda: resume(parsed.run, **flags.given(parsed, OWN), **flags.given(parsed, listed)), parsed.model)
 
 
-def _parameters(argv: Sequence[str]) -> list[Field]:
-    """The flags of the run's own model, so that a changed one is refused by name."""
+def parameters_of(argv: Sequence[str]) -> list[Field]:
+    """The flags of the run's own model, so that they are known by name."""
     if not argv or argv[0].startswith("-"):
         return []
     typed = [

@@ -88,6 +88,14 @@ def load_latest(folder: Path, device: torch.device | str = "cpu") -> tuple[dict[
     return None, notes
 
 
+def copy(source: Path, target: Path, step: int) -> None:
+    """Put a checkpoint into another folder as well, whole or not at all."""
+    name = f"step-{step:08d}"
+    with files.whole_folder(target / name) as aside:
+        for file in (STATE, MANIFEST):
+            shutil.copyfile(source / name / file, aside / file)
+
+
 def steps(folder: Path) -> list[int]:
     """The steps of the checkpoints in a folder, whole or not, in order."""
     names = [path.name for path in folder.glob("step-*")] if folder.is_dir() else []

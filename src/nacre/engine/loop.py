@@ -26,7 +26,7 @@ def train(
         average: trails the weights.
         stream: step ↦ batch.
         record: writes down what happens.
-        start, steps: the first step, and the length of the whole run.
+        start, steps: the first step, and the one to end at: the run's last, or one before.
         stop: whether this rank was told to stop; the run can be resumed from there.
 
     Returns:
@@ -48,6 +48,6 @@ def train(
         halt = stop() or record.stopped is not None
         if (record.ranks.size == 1 or done % AGREE_EVERY == 0) and record.ranks.any(halt, stream.device):
             break
-    record.finish(done, complete=done == steps)
+    record.finish(done, complete=done == record.training.steps)
     clock.lap("writing")
     return done

@@ -291,11 +291,12 @@ class Record:
         try:
             self.model.load_state_dict(state["model"])
             if self.average.decay:
-                self.average.model.load_state_dict(state["average"])
+                self.average.model.load_state_dict(state["average"] or state["model"])
             for update in self.updates:
-                update.optimizer.load_state_dict(state["optimizers"][update.objective.name])
+                update.take_up(state["optimizers"][update.objective.name])
             self.ledger.load_state_dict(state["ledger"])
-            self.best = (int(state["best"][0]), float(state["best"][1])) if state["best"] else None
+            best = (int(state["best"][0]), float(state["best"][1])) if state["best"] else None
+            self.best = best if best and best[0] in checkpoint.steps(self.path / "checkpoints") else None
         except (KeyError, RuntimeError, TypeError, ValueError) as error:
             reason = " ".join(str(error).split())[:200]
             raise CheckpointError(

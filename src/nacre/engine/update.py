@@ -90,6 +90,13 @@ class Update:
         self.clock.lap("optimizer")
         return logs
 
+    def take_up(self, state: dict[str, Any]) -> None:
+        """Go on with an optimizer's moments. Its settings stay the objective's: in a fork they may be others."""
+        settings = [{name: group[name] for name in group if name != "params"} for group in self.optimizer.param_groups]
+        self.optimizer.load_state_dict(state)
+        for group, own in zip(self.optimizer.param_groups, settings, strict=True):
+            group.update(own)
+
     def set_rates(self, step: int) -> None:
         """The learning rates of this step: a pure function of it."""
         training = self.training

@@ -18,7 +18,7 @@ from nacre.spec import Field, Spec, coerce, fields, find_class, spec, unknown
 
 FORMAT = 1
 NAME = "config.yaml"
-RECORDED = ("format", "nacre", "shape", "fingerprint", "numerics", "source", "init_from")
+RECORDED = ("format", "nacre", "shape", "fingerprint", "numerics", "source", "init_from", "forked_from")
 """What a run adds to what was asked for."""
 
 PLACES = frozenset(
@@ -156,6 +156,9 @@ def recorded(run: Path) -> dict[str, Any]:
         "data": dict,
     }
     wrong = [key for key, kind in kinds.items() if not isinstance(config.get(key), kind)]
+    origin = config.get("forked_from")
+    if origin is not None and not _names_a_step(origin):
+        wrong.append("forked_from")
     if wrong:
         raise CheckpointError(
             f"{run / NAME} is damaged or not of a run: {', '.join(wrong)} is missing or of the wrong type."
@@ -190,6 +193,11 @@ def read(path: Path) -> dict[str, Any]:
             f"format {FORMAT}; upgrade nacre."
         )
     return config
+
+
+def _names_a_step(origin: Any) -> bool:
+    """Whether this says from what and where a run was forked."""
+    return isinstance(origin, dict) and isinstance(origin.get("step"), int) and isinstance(origin.get("config"), dict)
 
 
 def _sections(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -16,8 +16,8 @@ OWN = (
 LOCKS = (".lock", "run.lock")
 
 
-def new_run(out: Path | None, model: str, source: str, overwrite: bool) -> Path:
-    """An empty directory for a run: `out`, or a new one under `runs/`.
+def new_run(out: Path | None, otherwise: Path, overwrite: bool) -> Path:
+    """An empty directory for a run: `out`, or a new one called as `otherwise`, with a number behind it.
 
     Raises:
         ConfigError: `out` holds something already.
@@ -25,13 +25,15 @@ def new_run(out: Path | None, model: str, source: str, overwrite: bool) -> Path:
     """
     try:
         if out is None:
-            return _numbered(Path("runs"), f"{stem(model)}-{stem(source)}")
+            return _numbered(otherwise.parent, otherwise.name)
         out.mkdir(parents=True, exist_ok=True)
         if any(entry.name not in LOCKS for entry in out.iterdir()):
             _make_way(out, overwrite)
     except OSError as error:
         reason = error.strerror or error
-        raise RunError(f"the run directory {out or 'runs'} cannot be written ({reason}); take another --out.") from None
+        raise RunError(
+            f"the run directory {out or otherwise.parent} cannot be written ({reason}); take another --out."
+        ) from None
     return out
 
 

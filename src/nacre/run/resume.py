@@ -22,6 +22,9 @@ from nacre.spec import Spec, coerce, fields
 
 logger = logging.getLogger("nacre")
 
+PLACE = ("device", "devices", "nodes", "strategy", "timeout", "checkpoint_every", "keep")
+"""Settings that change no result, and that all steps of a run are therefore made with alike."""
+
 
 def resume(
     path: str | os.PathLike[str], *, model: str | None = None, accept_changes: bool = False, **flags: Any
@@ -43,14 +46,34 @@ def resume(
     """
     path = Path(path)
     written = configuration.recorded(path)
-    plan = _plan(path, written, _unchanged(written, flags, trusted(written["model"], model)))
+    plan = plan_of(path, written, _unchanged(written, flags, trusted(written["model"], model)))
     _check_steps(path, plan.training, written)
     again = {"path": path, "model": model, "accept_changes": accept_changes, **flags}
     with joined(plan.training, plan.device, told("resume", again)) as ranks, held(path, ranks):
+        replay(path, plan, written, ranks, accept_changes)
         return play(path, plan, written, ranks, accept_changes)
 
 
-def play(path: Path, plan: Plan, written: Mapping[str, Any], ranks: Ranks, accept_changes: bool) -> Run:
+def replay(path: Path, plan: Plan, written: Mapping[str, Any], ranks: Ranks, accept_changes: bool) -> None:
+    """Do again the steps up to a fork that no checkpoint of the run holds, under the settings that they were made with.
+
+    Args: as of `play`. A run that is no fork has no such steps.
+    """
+    origin = written.get("forked_from")
+    if not origin or _reached(path) >= origin["step"]:
+        return
+    before = origin["config"]
+    replay(path, plan, before, ranks, accept_changes)
+    here = {name: getattr(plan.training, name) for name in PLACE} | {"stop_on": ()}  # it was gone on with
+    if plan.data.fingerprint == before["fingerprint"]:
+        here["data"] = plan.data.source  # they may have moved
+    made = plan_of(path, before, configuration.request(plan.asked.model or plan.spec.name, here, before))
+    play(path, made, before, ranks, accept_changes, until=origin["step"])
+
+
+def play(
+    path: Path, plan: Plan, written: Mapping[str, Any], ranks: Ranks, accept_changes: bool, until: int | None = None
+) -> Run:
     """Go on with a run that is held, from its last checkpoint.
 
     Args:
@@ -59,6 +82,7 @@ def play(path: Path, plan: Plan, written: Mapping[str, Any], ranks: Ranks, accep
         written: its configuration.
         ranks: who trains.
         accept_changes: whether other numerics than the run's may be gone on with.
+        until: a step to end at, where other settings take over; what is written of the run's own is then left as it is.
     """
     session = plan.session(ranks)
     if ranks.size == written["numerics"].get("ranks", 1):
@@ -71,14 +95,24 @@ def play(path: Path, plan: Plan, written: Mapping[str, Any], ranks: Ranks, accep
     of_data, training = plan.settings()
     sections = {"data": configuration.plain(of_data), "training": configuration.plain(training)}
     settle = partial(configuration.write, path, {**written, **sections, "numerics": now})
-    return go(path, session, updates, pace, settle=lambda: ranks.first(settle))
+    if until is not None:
+        return go(path, session, updates, pace, until=until)
+    origin = written.get("forked_from")
+    other_data = origin and origin["config"]["fingerprint"] != written["fingerprint"]
+    judged_from = origin["step"] if origin and other_data else -1
+    return go(path, session, updates, pace, settle=lambda: ranks.first(settle), judged_from=judged_from)
 
 
-def _plan(path: Path, written: Mapping[str, Any], asked: Request) -> Plan:
-    """What a run goes on with.
+def plan_of(path: Path, written: Mapping[str, Any], asked: Request) -> Plan:
+    """What a run goes on with. Raises DataError if its data are no longer what they were."""
+    return settled(asked, asked.spec(written["model"]), data_of(path, written, asked))
+
+
+def data_of(path: Path, written: Mapping[str, Any], asked: Request) -> data.DataSet:
+    """The data of a run.
 
     Raises:
-        DataError: the data are not those that it was trained on.
+        DataError: they are not those that it was trained on.
     """
     dataset = data.load(asked.data, progress=True)
     if dataset.fingerprint != written["fingerprint"]:
@@ -86,7 +120,7 @@ def _plan(path: Path, written: Mapping[str, Any], asked: Request) -> Plan:
             f"the data at {asked.data.data} are not what {path} was trained on; restore them, or start a new run with "
             f"--init-from {path}."
         )
-    return settled(asked, asked.spec(written["model"]), dataset)
+    return dataset
 
 
 def _unchanged(written: Mapping[str, Any], flags: Mapping[str, Any], model: str) -> Request:
@@ -115,6 +149,12 @@ def _unchanged(written: Mapping[str, Any], flags: Mapping[str, Any], model: str)
             "--init-from instead."
         )
     return configuration.request(model, flags, written)
+
+
+def _reached(path: Path) -> int:
+    """The step of the newest whole checkpoint; 0 if there is none."""
+    state, _ = checkpoint.load_latest(path / "checkpoints")
+    return int(state["step"]) if state else 0
 
 
 def _check_steps(path: Path, training: Training, written: Mapping[str, Any]) -> None:

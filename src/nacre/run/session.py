@@ -118,6 +118,8 @@ def go(
     *,
     save_first: bool = False,
     settle: Callable[[], None] = lambda: None,
+    until: int | None = None,
+    judged_from: int = -1,
 ) -> Run:
     """Train until all steps are done, a signal comes or a verdict stops it; it can be resumed from wherever that is.
 
@@ -128,12 +130,15 @@ def go(
         pace: seconds a step, for the forecast.
         save_first: write a checkpoint of step 0, for weights that the configuration would not bring back.
         settle: called when the last checkpoint has been taken up and nothing stands in the way any more.
+        until: a step to end at with a checkpoint, though the run is longer.
+        judged_from: the step from which on checkpoints were judged by these data.
 
     Raises:
         Interrupted: a signal came; everything was saved first.
     """
     training, model, ranks = session.training, session.model, session.ranks
     steps = training.steps or 0
+    last = steps if until is None else until
     with torch.random.fork_rng(devices=[]), numerics.applied(session.stream.device), _signals() as caught:
         ranks.copy_from_first(tensors(model))
         average = Average(model, training.ema)
@@ -147,12 +152,13 @@ def go(
         try:
             if state:
                 record.load_state_dict(state)
+                record.best = record.best if record.best and record.best[0] > judged_from else None
             settle()
-            _announce(path, session, updates, start, pace)
+            _announce(path, session, updates, range(start, last), pace)
             if save_first:
                 record.checkpoint(0)
             done = loop.train(
-                updates, average, session.stream, record, start=start, steps=steps, stop=lambda: bool(caught)
+                updates, average, session.stream, record, start=start, steps=last, stop=lambda: bool(caught)
             )
         except TrainingError as error:
             record.fail(error)
@@ -161,7 +167,7 @@ def go(
             record.close()
         logger.info(_where_the_time_went(record))
     run = Run(path, done, steps, record.score, record.stopped)
-    if done < steps and not run.stopped:
+    if done < last and not run.stopped:
         raise Interrupted(run, caught[0] if caught else signal.SIGTERM)
     return run
 
@@ -275,7 +281,7 @@ def _known(model: nn.Module, dataset: DataSet) -> dict[str, Any]:
     return {}
 
 
-def _announce(path: Path, session: Session, updates: list[Update], start: int, pace: float) -> None:
+def _announce(path: Path, session: Session, updates: list[Update], ahead: range, pace: float) -> None:
     training, dataset = session.training, session.data
     steps, batch = training.steps or 0, training.batch_size or 0
     parameters = sum(p.numel() for p in session.model.parameters())
@@ -287,13 +293,14 @@ def _announce(path: Path, session: Session, updates: list[Update], start: int, p
         logger.info(note)
     turns = ", ".join(f"{name} {count:,}" for name, count in lengths(updates, steps).items())
     logger.info(f"{steps:,} steps of {batch} ({steps * batch / 1000:,.0f} kimg; updates: {turns}) into {path}")
-    resuming = f"resuming at step {start:,}; " if start else ""
+    resuming = f"resuming at step {ahead.start:,}; " if ahead.start else ""
+    until = f", up to step {ahead.stop:,}" if ahead.stop < steps else ""
     ranks = session.ranks.size
     if ranks > 1:
         logger.info(f"{ranks} ranks share every batch, {batch // ranks} items each")
     if ranks > 1 and batch_norms(session.model) and not global_batch_norm(session):
         logger.info("batch norms see each rank's own items only (--sync-batchnorm on: those of all)")
-    logger.info(f"{resuming}about {_span(pace * (steps - start) / ranks)} to go")
+    logger.info(f"{resuming}about {_span(pace * len(ahead) / ranks)} to go{until}")
 
 
 def _where_the_time_went(record: Record) -> str:

@@ -13,7 +13,7 @@ from nacre.errors import ConfigError
 from nacre.models import CATALOGUE
 from nacre.run import config as configuration
 from nacre.run.launch import joined
-from nacre.run.place import new_run
+from nacre.run.place import new_run, stem
 from nacre.run.plan import Plan, held, plan, told
 from nacre.run.resume import resume
 from nacre.run.session import Run, compile_or_not, go, trial
@@ -64,9 +64,8 @@ def train(
         updates = compile_or_not(session, planned.training.compile)
         planned.agree(ranks)
         written = _configuration(planned, updates, ranks.size, init_from)
-        path = ranks.first(
-            lambda: new_run(Path(out) if out else None, session.spec.name, session.data.source, overwrite)
-        )
+        otherwise = Path("runs") / f"{stem(session.spec.name)}-{stem(session.data.source)}"
+        path = ranks.first(lambda: new_run(Path(out) if out else None, otherwise, overwrite))
         with held(path, ranks):
             ranks.first(lambda: configuration.write(path, written))
             return go(path, session, updates, pace, save_first=taken)
