@@ -70,11 +70,15 @@ SWEEP = (-3.0, -2.0, -1.0, 0.0, 1.0, 2.0, 3.0)
 
 @dataclass(frozen=True)
 class Letter:
-    """One of A, B and C: codes (N, code_dim), what they are of, and whether all are samples."""
+    """One of A, B and C: codes (N, code_dim), what they are of, and whether all are samples.
+
+    `given` are the images themselves, (N, *shape), where each code is one image's.
+    """
 
     codes: Tensor
     names: list[str]
     sampled: bool
+    given: Tensor | None = None
 
 
 def main(argv: Sequence[str]) -> int:
@@ -121,10 +125,7 @@ def _move(parsed: Any, model: Pretrained, out: Path) -> int:
             out, {"codes": moved.codes.numpy(), "items": items.numpy(), "strengths": np.array(strengths)}
         )
     elif is_image(model.shape):
-        captions = [
-            f"{name} {strength:+g}" if strength else name for name in map(_short, to.names) for strength in strengths
-        ]
-        pictures.save(out, sheets.captioned(items.flatten(0, 1), captions, len(strengths)))
+        pictures.save(out, _sheet(to, items, strengths))
     else:
         pictures.save(out, pictures.page(items.flatten(0, 1)))
     sampled = all(each.sampled for each in (*letters, to)) and bool(letters)
@@ -134,6 +135,16 @@ def _move(parsed: Any, model: Pretrained, out: Path) -> int:
         pictures.save(around, _neighbours(model, to, way, letters, parsed.seed or 0))
         sentence += f"; the neighbours of each result in {around}"
     return using.answer(parsed.json, sentence, items=len(to.names), strengths=strengths, out=str(out))
+
+
+def _sheet(to: Letter, items: Tensor, strengths: Sequence[float]) -> np.ndarray:
+    """A row an item: what was given, where it is an image, and what became of it at each strength."""
+    captions = [[_short(name), *[f"{strength:+g}" for strength in strengths]] for name in to.names]
+    if to.given is not None:
+        items = torch.cat([to.given[:, None], items], 1)
+    else:  # the name stands under the first
+        captions = [[f"{line[0]} {line[1]}", *line[2:]] for line in captions]
+    return sheets.captioned(items.flatten(0, 1), [caption for line in captions for caption in line], items.shape[1])
 
 
 def letter(words: Sequence[str], model: Pretrained, parsed: Any, *, each: bool = False) -> Letter:
@@ -146,7 +157,8 @@ def letter(words: Sequence[str], model: Pretrained, parsed: Any, *, each: bool =
     size = latents.latent_dim(model.module)
     # A mean of labels is none: the first one's stays.
     means = [torch.cat([one.codes.mean(0)[:size], one.codes[0, size:]]) for one in found]
-    return Letter(torch.stack(means), list(words), sampled)
+    alone = all(len(one.codes) == 1 and not one.sampled for one in found)
+    return Letter(torch.stack(means), list(words), sampled, torch.cat([one.items for one in found]) if alone else None)
 
 
 def _direction(parsed: Any, model: Pretrained) -> tuple[Direction, list[Letter]]:
@@ -236,16 +248,16 @@ def _neighbours(model: Pretrained, to: Letter, way: Direction, letters: Sequence
     for sign, made in zip(("+", "-"), letters, strict=False):
         shown = torch.cat([made.codes[:3], made.codes.mean(0, keepdim=True)])
         names = [f"{sign} {_short(name)}" for name in made.names[:3]] + [f"{sign} mean"]
-        rows.append(_padded(shown, 9))
-        captions += names + [""] * (9 - len(names))
+        rows.append(_padded(shown, 10))
+        captions += names + [""] * (10 - len(names))
     for name, code in zip(to.names, to.codes, strict=True):
         result = code + way.vector
-        rows.append(torch.cat([result[None], arithmetic.neighbours(model.module, result, seed=seed)]))
-        captions += [f"{_short(name)} moved", *["±.25"] * 8]
+        rows.append(torch.cat([code[None], result[None], arithmetic.neighbours(model.module, result, seed=seed)]))
+        captions += [_short(name), "moved", *["±.25"] * 8]
     items = latents.decode(model.module, torch.cat(rows)).cpu()
     blank = torch.tensor([not caption for caption in captions])
     items[blank] = 1.0
-    return sheets.captioned(items, captions, 9)
+    return sheets.captioned(items, captions, 10)
 
 
 def _padded(rows: Tensor, count: int) -> Tensor:
