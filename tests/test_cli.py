@@ -82,6 +82,7 @@ def test_the_surface_is_frozen():
         "inpaint",
         "translate",
         "convert",
+        "edit",
         "export",
         "models",
         "data",

@@ -96,14 +96,19 @@ def hole_of(mask: str, words: Sequence[str], shape: tuple[int, ...], count: int,
     """
     size = shape[1], shape[2]
     if mask == "transparent":
-        return torch.cat([_read(Path(word), "A", size, "image with transparent holes") for word in words])
+        return torch.cat([read_mask(Path(word), "A", size, "image with transparent holes") for word in words])
     if Path(mask).suffix:
-        return _read(Path(mask), "L", size, "mask")
+        return read_mask(Path(mask), "L", size, "mask")
     return masks.named(mask, size, count, seed=seed)
 
 
-def _read(path: Path, channel: str, size: tuple[int, int], what: str) -> Tensor:
-    """Where an image is white, or of its alpha channel transparent: (1, H, W)."""
+def read_mask(path: Path, channel: str, size: tuple[int, int], what: str) -> Tensor:
+    """Where an image is white ("L"), or transparent by its alpha channel ("A"): (1, H, W) bool.
+
+    Raises:
+        DataError: it cannot be read, or has no such channel.
+        ShapeError: it is of another size, (height, width).
+    """
     try:
         with Image.open(path) as image:
             if (
@@ -129,12 +134,12 @@ def write(
     best = done.images[:, :alternatives].cpu()
     try:
         if out.suffix:
-            pictures.save(out, _levels(best[0, 0]))
+            pictures.save(out, levels(best[0, 0]))
         else:
             out.mkdir(parents=True, exist_ok=True)
             for name, tries in zip(names, best, strict=True):
                 for number, image in enumerate(tries):
-                    pictures.save(out / f"{Path(name).stem}-{number}.png", _levels(image))
+                    pictures.save(out / f"{Path(name).stem}-{number}.png", levels(image))
         if sheet != "none":
             broken = torch.where(hole[:, None].expand(len(items), *items.shape[1:]), 0.5, items)
             page = torch.cat([items[:, None], broken[:, None], best], 1)
@@ -149,7 +154,7 @@ def write(
         raise RunError(f"{out} cannot be written ({error.strerror or error}); take another --out.") from None
 
 
-def _levels(image: Tensor) -> np.ndarray:
+def levels(image: Tensor) -> np.ndarray:
     """(C, H, W) in [0, 1] as (H, W[, C]) uint8."""
     pixels = (image.clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
     return pixels[..., 0] if pixels.shape[2] == 1 else pixels

@@ -1,0 +1,104 @@
+"""`nacre edit`."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from nacre.cli import flags, sheets, using
+from nacre.cli.given import given
+from nacre.cli.inpaint import levels, read_mask
+from nacre.data.progress import bar
+from nacre.editing.dfi import Edited, Interpolating, interpolate_features, matched, only_where
+from nacre.editing.features import VERBS, Features, features_of
+from nacre.engine import pictures
+from nacre.errors import ConfigError, RunError
+from nacre.networks import is_image
+from nacre.networks.vgg import load_vgg19
+from nacre.pretrained import Pretrained
+from nacre.spec import Field, fields
+
+HOW = fields(Interpolating)
+MOST = 1000
+"""Images of a set that are looked at, at most."""
+
+OWN = [
+    Field("toward", str | None, None, "a folder or data source of images that have the attribute"),
+    Field("from", str | None, None, "one of images that lack it"),
+    Field(
+        "features",
+        str,
+        "auto",
+        "'discriminator', 'classifier' or 'encoder' of the run, 'auto' for the first of these that it has, or vgg:FILE for "
+        "VGG-19 with the weights of a file in torchvision's layout",
+    ),
+    Field("mask", str | None, None, "an image of the model's size: only where it is white the image may change"),
+    Field("keep_colours", bool, False, "give the result the mean and deviation of the original's channels"),
+    Field("out", str, "edited.png", "a .png for one image, or a folder"),
+    Field("sheet", str, "edited-sheet.png", "a .png of before and after; 'none' for none"),
+]
+
+
+def main(argv: Sequence[str]) -> int:
+    """Edit images."""
+    parser = using.parser("edit", "Move images towards an attribute that two sets of images show.", OWN)
+    parser.usage = "nacre edit RUN IMAGE [IMAGE ...] --toward SET --from SET [flags]"
+    parser.add_argument("images", nargs="+", type=str, help="image files, folders, or any data source")
+    flags.add(parser, "interpolation", HOW)
+    parsed = flags.parse(parser, argv)
+    out, sets = Path(parsed.out or "edited.png"), (vars(parsed)["from"], parsed.toward)
+    if None in sets:
+        raise ConfigError("an edit leads from one set of images to another; say --from SET and --toward SET.")
+    if out.suffix not in ("", ".png"):
+        raise ConfigError(f"--out takes a .png, or a folder for several; got {out}.")
+    model, how = using.model_of(parsed), Interpolating(**flags.given(parsed, HOW))
+    if not is_image(model.shape):
+        raise ConfigError(f"{parsed.run} is of vectors; deep feature interpolation is of images.")
+    seen = features(parsed.features or "auto", model)
+    named = given(parsed.images, model.shape)
+    if out.suffix and len(named.items) > 1:
+        raise ConfigError(f"{len(named.items)} images do not go into one file; say --out FOLDER.")
+    source, target = (given([word], model.shape, most=MOST).items for word in sets)
+    with bar(len(named.items), "editing", "image", True) as shown:
+        done = interpolate_features(seen, named.items, source, target, how, tell=shown.update)
+    images = matched(done.images, named.items) if parsed.keep_colours else done.images
+    if parsed.mask:
+        mask = read_mask(Path(parsed.mask), "L", (model.shape[1], model.shape[2]), "mask")
+        images = only_where(mask[:, None].to(images), images, named.items)
+    _write(out, parsed.sheet or "edited-sheet.png", named.items, images, named.names)
+    return _answer(parsed, out, done, named.names)
+
+
+def features(word: str, model: Pretrained) -> Features:
+    """The features that a word means."""
+    kind, _, file = word.partition(":")
+    if kind == "vgg" and file:
+        return load_vgg19(Path(file).expanduser())
+    if word not in ("auto", *VERBS):
+        raise ConfigError(f"--features takes auto, {', '.join(VERBS)} or vgg:FILE; got '{word}'.")
+    return features_of(model.module, None if word == "auto" else word)
+
+
+def _write(out: Path, sheet: str, items: Tensor, images: Tensor, names: Sequence[str]) -> None:
+    try:
+        if out.suffix:
+            pictures.save(out, levels(images[0]))
+        else:
+            out.mkdir(parents=True, exist_ok=True)
+            for name, image in zip(names, images, strict=True):
+                pictures.save(out / f"{Path(name).stem}.png", levels(image))
+        if sheet != "none":
+            pairs = torch.stack([items, images], 1).flatten(0, 1)
+            words = [word for name in names for word in (Path(name).name, "")]
+            pictures.save(Path(sheet), sheets.captioned(pairs, words, min(8, len(pairs))))
+    except OSError as error:
+        raise RunError(f"{out} cannot be written ({error.strerror or error}); take another --out.") from None
+
+
+def _answer(parsed: Any, out: Path, done: Edited, names: Sequence[str]) -> int:
+    told = zip(names, done.alpha.tolist(), done.covered.tolist(), done.settled.tolist(), strict=True)
+    rows = [dict(zip(("name", "alpha", "covered", "settled"), each, strict=True)) for each in told]
+    sentence = f"{len(rows)} edited in {out}; {done.covered.mean():.0%} of the way in feature space was gone"
+    return using.answer(parsed.json, sentence, count=len(rows), out=str(out), images=rows)
