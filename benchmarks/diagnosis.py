@@ -255,13 +255,13 @@ SMALL = {"network": "conv", "width": 16, "batch_size": 64}
 """For images of 16 pixels."""
 
 HEALTHY: dict[str, tuple[str, dict[str, Any]]] = {
-    "gan": ("gan", {**MLP, "network": "mlp", "r1": 1.0, "steps": 2500}),
-    "gan-r1": ("gan", {**MLP, "network": "mlp", "r1": 0.3, "steps": 2500, "beta1": 0.0}),
-    "lsgan": ("gan", {**MLP, "network": "mlp", "loss": "least-squares", "r1": 1.0, "steps": 2500}),
-    "hinge": ("gan", {**MLP, "network": "mlp", "loss": "hinge", "r1": 1.0, "steps": 2500}),
+    "gan": ("gan", {**MLP, "network": "mlp", "r1": 0.3, "lr": 1e-3, "steps": 5000}),
+    "gan-r1": ("gan", {**MLP, "network": "mlp", "r1": 0.1, "lr": 1e-3, "steps": 5000, "beta1": 0.0}),
+    "lsgan": ("gan", {**MLP, "network": "mlp", "loss": "least-squares", "r1": 0.3, "lr": 1e-3, "steps": 5000}),
+    "hinge": ("gan", {**MLP, "network": "mlp", "loss": "hinge", "r1": 0.3, "lr": 1e-3, "steps": 5000}),
     "conv": ("gan", {**SMALL, "r1": 1.0, "steps": 1000}),
-    "wgan_gp": ("wgan_gp", {**MLP, "network": "mlp", "steps": 4000, "lr": 5e-4}),
-    "r3gan": ("r3gan", {**MLP, "network": "mlp", "steps": 2500}),
+    "wgan_gp": ("wgan_gp", {**MLP, "network": "mlp", "steps": 5000, "lr": 1e-3}),
+    "r3gan": ("r3gan", {**MLP, "network": "mlp", "steps": 3000}),
     "vaegan": ("vaegan", {**MLP, "network": "mlp", "latent_dim": 16, "steps": 2000}),
     "vae": ("vae", {**MLP, "network": "mlp", "latent_dim": 16, "steps": 2500}),
     "vae-conv": ("vae", {**SMALL, "latent_dim": 16, "steps": 1200}),
@@ -306,7 +306,7 @@ SICK: dict[str, list[tuple[str, dict[str, Any]]]] = {
         ("r3gan", {**MLP, "network": "mlp", "lr": 0.1, "steps": 500}),
     ],
     "overfit-discriminator": [
-        ("gan", {**MLP, "network": "mlp", "r1": 0.0, "augment": False, "few": 100, "steps": 1200}),
+        ("gan", {**MLP, "network": "mlp", "r1": 0.0, "augment": False, "few": 60, "steps": 1200}),
         ("gan", {**SMALL, "r1": 0.01, "augment": False, "few": 200, "steps": 500}),
     ],
     "posterior-collapse": [
@@ -337,9 +337,9 @@ SICK: dict[str, list[tuple[str, dict[str, Any]]]] = {
         ("r3gan", {**MLP, "network": "mlp", "few": 50, "augment": False, "steps": 3000}),
     ],
     "little-data": [
-        ("ae", {**MLP, "network": "mlp", "latent_dim": 32, "few": 100, "steps": 1200}),
-        ("vae", {**MLP, "network": "mlp", "latent_dim": 16, "few": 100, "steps": 1200}),
-        ("vae", {**SMALL, "latent_dim": 16, "few": 100, "steps": 1000}),
+        ("ae", {**MLP, "network": "mlp", "latent_dim": 32, "few": 60, "steps": 1200}),
+        ("vae", {**MLP, "network": "mlp", "latent_dim": 16, "few": 60, "steps": 1200}),
+        ("vae", {**SMALL, "latent_dim": 16, "few": 60, "steps": 1000}),
     ],
     "dead-units": [
         ("Stillborn", {**MLP, "bias": -3.0, "steps": 1000}),
@@ -652,8 +652,8 @@ def labels(truth: Mapping[str, Any]) -> set[str]:
         found.add("blurry-decoder")
     if has("nearest", lambda x: x <= 0.6) and truth["copies"] >= 0.4:
         found.add("memorization")
-    gap = has("explained", lambda x: truth["explained_train"] - x >= 0.15)
-    nats = has("elbo", lambda x: truth["elbo_train"] - x >= 0.1 * abs(truth["elbo_train"]))
+    gap = has("explained", lambda x: truth["explained_train"] - x >= 0.08)
+    nats = has("elbo", lambda x: truth["elbo_train"] - x >= 0.05 * abs(truth["elbo_train"]))
     if truth["train"] < 5000 and (gap or nats or found & {"overfit-discriminator", "memorization"}):
         found.add("little-data")
     if any(share >= 0.7 for share in truth.get("dead", {}).values()):
@@ -674,7 +674,7 @@ def play(recipe: Recipe, folder: Path) -> dict[str, Any]:
     shutil.rmtree(run, ignore_errors=True)
     model = recipe.model if recipe.model[0].islower() else f"{HERE}:{recipe.model}"
     steps = recipe.flags["steps"]
-    cadence = {"signal_every": max(1, steps // 40), "checkpoint_every": max(1, steps // 16), "keep": 20}
+    cadence = {"signal_every": max(1, steps // 30), "checkpoint_every": max(1, steps // 12), "keep": 20}
     quiet = {"sample_every": 0, "log_every": max(100, steps // 10), "device": "cpu", "compile": "off"}
     begun, failure = time.perf_counter(), ""
     try:

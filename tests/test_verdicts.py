@@ -128,6 +128,10 @@ def test_the_young_are_not_judged_and_those_who_improve_are_given_time():
     assert set(said(improving, steps=1200)) == {"partial-collapse"}
 
 
+def test_gradients_alone_prove_no_health():
+    assert said(history({"gradient/translator": 1.0, "lr/translator": 1e-3})) == {}
+
+
 def test_a_run_that_failed_has_diverged():
     (verdict,) = said([], failure="'loss' of objective 'elbo' became nan at step 7; try less.").values()
     assert verdict.name == "divergence"

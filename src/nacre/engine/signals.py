@@ -6,7 +6,7 @@ that of the weights in training, all else is of the averaged weights, which samp
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import Any
@@ -34,7 +34,7 @@ from nacre.protocols import (
 )
 
 HELD_OUT, TRAIN = 512, 2048
-"""Held-out items, and training items whose neighbourhood samples are looked for in."""
+"""Held-out items, as many samples, and training items whose neighbourhood these are looked for in."""
 
 BATCH = 256
 """Items of a kind that a discriminator judges, and whose likelihood is taken."""
@@ -191,9 +191,9 @@ class Signals:
 
     def samples(self, model: Any) -> Found:
         """What samples look like beside real items, and whether batch norms make them others than in training."""
-        made = torch.cat(
-            [model.sample(_rows(self.noise(model, len(self.held_out)), at)) for at in _parts(self.held_out)]
-        )
+        noise = self.noise(model, HELD_OUT)
+        parts = [slice(at, at + BATCH) for at in range(0, HELD_OUT, BATCH)]
+        made = torch.cat([model.sample({name: each[at] for name, each in noise.items()}) for at in parts])
         if not self.reference or not bool(made.isfinite().all()):
             return {"finite": float(made.isfinite().double().mean())}
         found: Found = dict(self.reference.judge(made.float().cpu()))
@@ -248,12 +248,14 @@ class Signals:
         return {"dead_codes": float((spread <= 1e-4 * (spread.max() + 1e-12)).double().mean())}
 
     def likelihood(self, model: Any) -> Found:
-        """The bound on held-out and on training items, in nats; of an ELBO, what the items cost once the rate is paid."""
-        count = max(glance.FEW, BATCH // int(getattr(model, "k_eval", 1)))
+        """The bound on held-out and on training items, in nats, and the standard error of their difference."""
+        count = max(BATCH // 8, BATCH // int(getattr(model, "k_eval", 1)))
         held_out = sampling.log_likelihood(model, self.held_out[:count])
         found: Found = {"elbo": float(held_out.mean())}
         if self.unseen:
-            found["elbo_train"] = float(sampling.log_likelihood(model, self.train[:count]).mean())
+            seen = sampling.log_likelihood(model, self.train[:count])
+            found["elbo_train"] = float(seen.mean())
+            found["elbo_error"] = math.sqrt(sum(float(each.var()) / len(each) for each in (held_out, seen)))
         return found
 
 
@@ -337,14 +339,6 @@ def _norm(tensors: Sequence[Tensor | None]) -> Tensor | None:
 def _edges(images: Tensor) -> Tensor:
     """Mean absolute difference of neighbouring pixels."""
     return images.diff(dim=2).abs().mean() + images.diff(dim=3).abs().mean()
-
-
-def _parts(items: Tensor) -> list[slice]:
-    return [slice(at, at + BATCH) for at in range(0, len(items), BATCH)]
-
-
-def _rows(noise: Mapping[str, Tensor], at: slice) -> dict[str, Tensor]:
-    return {name: each[at] for name, each in noise.items()}
 
 
 def _plain(value: Any) -> Any:

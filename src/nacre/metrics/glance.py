@@ -83,7 +83,7 @@ class Reference:
         return float(self.expected[shares < MISSING * self.expected].sum())
 
     def judge(self, samples: Tensor) -> dict[str, float]:
-        """What a few samples (M, …), as many as there are held-out items, look like.
+        """What a few samples (M, …) look like.
 
         Returns:
             lost: share of real items of kinds that samples hardly have; 0 for good samples, 1 - 1/kinds for one point.

@@ -66,7 +66,7 @@ COLLAPSED = 0.75
 ALIKE = 0.1
 """Diversity, of the data's: less is one point and its neighbourhood."""
 
-PARTIAL = 0.1
+PARTIAL = 0.12
 """Share of the data in kinds that samples hardly have: good samples lose none."""
 
 
@@ -241,10 +241,10 @@ def memorization(view: View) -> Iterator[Verdict]:
 FEW = 5_000
 """Training items from which on a gap between them and others is not for want of data."""
 
-GAP = 0.15
+GAP = 0.08
 """Share of the variance that training items' reconstructions explain more."""
 
-GAP_NATS = 0.1
+GAP_NATS = 0.05
 """The same of the bound, of its size."""
 
 
@@ -253,18 +253,16 @@ def little_data(view: View) -> Iterator[Verdict]:
     if view.facts.train >= FEW:
         return
     gap, nats = view["explained_train"] - view["explained"], view["elbo_train"] - view["elbo"]
-    by_heart = [*overfit_discriminator(view), *memorization(view)]
-    if gap >= GAP or nats >= GAP_NATS * abs(view["elbo_train"]) or by_heart:
-        reason = by_heart[0].sentence if by_heart else f"training items are remade better by {gap:.0%} of the variance"
-        if not by_heart and nats >= GAP_NATS * abs(view["elbo_train"]):
-            reason = f"the bound is {nats:.3g} nats better on training items"
-        sentence = f"{view.facts.train:,} items are too few: {reason}"
+    reasons = [verdict.sentence for rule in (overfit_discriminator, memorization) for verdict in rule(view)]
+    if nats >= max(GAP_NATS * abs(view["elbo_train"]), SIGMAS * view["elbo_error"]):
+        reasons.append(f"the bound is {nats:.3g} nats better on training items than on others")
+    if gap >= GAP:
+        reasons.append(f"training items' reconstructions explain {gap:.0%} more of the variance than others'")
+    if reasons:
+        evidence = {"train": view.facts.train, "explained_gap": gap, "elbo_gap": nats}
+        known = {name: value for name, value in evidence.items() if not math.isnan(value)}
         yield _bad(
-            view,
-            "little-data",
-            sentence,
-            {"train": view.facts.train, "explained_gap": gap, "elbo_gap": nats},
-            lambda line: True,
+            view, "little-data", f"{view.facts.train:,} items are too few: {reasons[0]}", known, lambda line: True
         )
 
 

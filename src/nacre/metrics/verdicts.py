@@ -5,14 +5,14 @@ before a run is old enough to be judged. The rules are in `rules`, what to do ab
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from nacre.metrics import remedies
 from nacre.metrics.history import NAMES, Facts, Severity, Verdict, View
 from nacre.metrics.rules import RULES
 
-__all__ = ["LEAST", "NAMES", "Facts", "Severity", "Verdict", "verdicts"]
+__all__ = ["LEAST", "NAMES", "YOUNG", "Facts", "Severity", "Verdict", "verdicts"]
 
 LEAST = 6
 """Measurements under which nothing is said: three make a median, and three more a past to compare it with."""
@@ -30,7 +30,7 @@ def verdicts(history: Sequence[Mapping[str, Any]], facts: Facts, *, least: int =
         least: measurements under which nothing is said.
 
     Returns:
-        Nothing, as long as a run is too young to be judged.
+        Nothing of a run that is too young to be judged, and of a model that neither samples nor reconstructs.
     """
     if facts.failure:
         return [_failed(history, facts)]
@@ -38,7 +38,7 @@ def verdicts(history: Sequence[Mapping[str, Any]], facts: Facts, *, least: int =
         return []
     view, old = View(history, facts), history[-1]["step"] >= YOUNG * facts.steps
     found = [verdict for rule in (RULES if old else RULES[:1]) for verdict in rule(view)]
-    return found or ([_healthy(view)] if old else [])
+    return found or ([*_healthy(view)] if old else [])
 
 
 def _failed(history: Sequence[Mapping[str, Any]], facts: Facts) -> Verdict:
@@ -47,8 +47,9 @@ def _failed(history: Sequence[Mapping[str, Any]], facts: Facts) -> Verdict:
     return Verdict("divergence", "bad", step, sentence, {}, remedies.divergence(facts, step, {}))
 
 
-def _healthy(view: View) -> Verdict:
+def _healthy(view: View) -> Iterator[Verdict]:
+    """Health, of a model that was looked at: the gradients of one that can be asked for nothing prove nothing."""
     shown = ("lost", "coverage", "auc", "explained", "rate", "elbo")
     evidence = {name: view[name] for name in shown if not math.isnan(view[name])}
-    sentence = "none of the signals is out of its range"
-    return Verdict("healthy", "good", view.steps[-1], sentence, evidence, "")
+    if evidence:
+        yield Verdict("healthy", "good", view.steps[-1], "no signal is out of its range", evidence, "")

@@ -17,7 +17,7 @@ from nacre.engine import checkpoint
 from nacre.engine.log import read
 from nacre.engine.signals import HELD_OUT, TRAIN, Signals
 from nacre.errors import ConfigError
-from nacre.metrics.verdicts import LEAST, Facts, Verdict, verdicts
+from nacre.metrics.verdicts import LEAST, YOUNG, Facts, Verdict, verdicts
 from nacre.run import config as configuration
 from nacre.run.config import trusted
 from nacre.run.labels import labels_of, rows_of
@@ -95,6 +95,8 @@ def _silence(facts: Facts, step: int, looks: int) -> str:
             f"{facts.run} has no signals in its log (it was made without them, or is younger than its first look); "
             f"nacre diagnose {facts.run} --measure looks at its checkpoints instead"
         )
+    if looks >= LEAST and step >= YOUNG * facts.steps:
+        return f"nothing can be said of {facts.run}: its model neither samples nor reconstructs, and its gradients are numbers"
     seen = "1 look" if looks == 1 else f"{looks} looks"
     wanted = f"it takes {LEAST}, and a fifth of the run"
     return f"{facts.run} is too young to be judged: {seen} up to step {step:,} of {facts.steps:,}; {wanted}"
