@@ -247,7 +247,7 @@ class Subject:
 
     def floor(self, metric: Any, real: Tensor, spare: Tensor) -> Floor[Any]:
         """A metric of (real, fake) with the stand-ins as samples."""
-        return floors.floor(metric, real, self.count, spare=spare, seed=self.seed)
+        return floors.floor(metric, real, min(len(real), self.count), spare=spare, seed=self.seed)
 
     def items(self, rows: np.ndarray) -> Tensor:
         """Real items as they are stored."""

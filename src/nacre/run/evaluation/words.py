@@ -28,8 +28,8 @@ def number(value: float, half: float = math.nan) -> str:
         return "0"
     if not math.isfinite(half) or half <= 0:
         return f"{value:,.0f}" if value == round(value) and abs(value) < 1e6 else f"{value:.4g}"
-    decimals = 1 - math.floor(math.log10(half))
-    return f"{value:.2g}" if decimals > 6 else f"{value:,.{max(0, decimals)}f}"
+    decimals = max(0, 1 - math.floor(math.log10(half)))
+    return f"{value:.2g}" if decimals > 6 else f"{round(value, decimals) + 0.0:,.{decimals}f}"
 
 
 def half_width(estimate: Estimate) -> float:

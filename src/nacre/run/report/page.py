@@ -14,17 +14,20 @@ from nacre.engine.log import read as read_log
 from nacre.errors import RunError
 from nacre.metrics.verdicts import Verdict
 from nacre.run import config as configuration
-from nacre.run.evaluation import Evaluation, Examination, Row, words
+from nacre.run.evaluation import Evaluation, Examination, Row, bounds, words
 from nacre.run.report import pictures, svg
 from nacre.run.report.style import document
 
 NAME = "report.html"
 
 CARDS = (
-    "Fréchet distance", "Precision", "Recall", "Coverage", "Modes captured", "Samples of high quality",
-    "Convolutional network: accuracy", "Nearest neighbour: accuracy", "Distance to the nearest training item, ratio",
+    "Fréchet distance", "Precision", "Recall", "Modes captured", "Samples of high quality", "Nearest neighbour: accuracy",
+    "Convolutional network: accuracy", "Distance to the nearest training item, ratio",
 )  # fmt: skip
-"""Numbers at the head of the page, as far as there are any; after them the first of other groups."""
+"""Numbers at the head of the page, as far as there are any."""
+
+CARD_GROUPS = (bounds.LIKELIHOOD, bounds.CLASSES, bounds.BACK)
+"""Groups whose first number follows."""
 
 MOST_CARDS = 8
 
@@ -74,6 +77,9 @@ COPY = (
 )
 
 
+COLUMNS = '<colgroup><col class="name"><col class="plot"><col class="value"><col><col class="floor"><col class="mark"></colgroup>'
+
+
 def section(title: str, figures: Sequence[str], lead: str = "") -> str:
     """Figures under a heading; nothing where there are none."""
     if not figures:
@@ -102,8 +108,8 @@ def chosen(evaluation: Evaluation) -> list[Row]:
     """The rows for the head of the page."""
     known = {row.name: row for row in evaluation.rows}
     found = [known[name] for name in CARDS if name in known]
-    others = [group[0] for group in words.groups(evaluation.rows) if not set(map(id, group)) & set(map(id, found))]
-    return [*found, *others][:MOST_CARDS]
+    heads = {group[0].group: group[0] for group in words.groups(evaluation.rows)}
+    return [*found, *(heads[name] for name in CARD_GROUPS if name in heads)][:MOST_CARDS]
 
 
 def _cards(evaluation: Evaluation) -> str:
@@ -153,7 +159,7 @@ def _numbers(evaluation: Evaluation, protocols: list[tuple[str, str]]) -> str:
             _row(row, "" if caution in said[:place] else caution, protocols)
             for place, (row, caution) in enumerate(zip(group, said, strict=True))
         )
-        parts.append(f'<div class="sheet"><table><thead>{head}</thead><tbody>{body}</tbody></table></div>')
+        parts.append(f'<div class="sheet"><table>{COLUMNS}<thead>{head}</thead><tbody>{body}</tbody></table></div>')
     return "".join(parts) + "</section>"
 
 
@@ -183,11 +189,12 @@ def _kl(evaluation: Evaluation) -> list[str]:
 def _curves(log: Sequence[Mapping[str, Any]]) -> list[str]:
     """What the log holds: losses, their parts, validation and signals, over steps."""
     charts: dict[str, list[svg.Series]] = {}
+    alone = len({name.rpartition("/")[0] for line in log for name in line.get("losses") or {}}) == 1
     for kind in ("losses", "signals"):
         for name in dict.fromkeys(name for line in log for name in line.get(kind) or {}):
             series = _series(name, [(line["step"], (line.get(kind) or {}).get(name)) for line in log])
             if series is not None:
-                charts.setdefault(_chart(name, kind), []).append(series)
+                charts.setdefault(_chart(name, kind, alone), []).append(series)
     validated = [(line["step"], line["validation"]["value"]) for line in log if line.get("validation")]
     names = [line["validation"]["name"] for line in log if line.get("validation")]
     validation = _series("validation", validated)
@@ -196,14 +203,15 @@ def _curves(log: Sequence[Mapping[str, Any]]) -> list[str]:
     return [svg.curves(title, series) for title, series in charts.items()]
 
 
-def _chart(name: str, kind: str) -> str:
+def _chart(name: str, kind: str, alone: bool) -> str:
     """The chart that a curve goes into: all losses into one, D(x) and D(G(z)) into one, others into one each."""
     head, _, part = name.rpartition("/")
     if kind == "losses" and part == "loss":
         return "Losses"
     if part in TOGETHER:
         return f"What the {head or 'discriminator'} says, on average{'' if kind == 'losses' else ', of fixed items'}"
-    return f"{head}: {part.replace('_', ' ')}" if head else part.replace("_", " ")
+    part = part.replace("_", " ")
+    return f"{head}: {part}" if head and not (kind == "losses" and alone) else part
 
 
 def _series(name: str, points: Sequence[tuple[int, Any]]) -> svg.Series | None:

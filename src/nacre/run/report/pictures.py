@@ -130,7 +130,7 @@ def latent_figures(subject: Subject) -> list[str]:
         with sampling.evaluating(module):
             decoded = manifold(module, SIDE).cpu()  # type: ignore[arg-type]
         found.append(
-            figure("What the latent plane decodes to, each picture for an equal share of the prior", decoded, SIDE)
+            figure("What the latent plane decodes to, each picture for an equal share of the prior", (decoded, SIDE))
         )
     return found
 

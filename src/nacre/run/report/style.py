@@ -22,7 +22,7 @@ CSS = """\
 * { box-sizing: border-box; }
 body { margin: 0; background: var(--page); color: var(--ink);
   font: 15px/1.5 system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", sans-serif; }
-main { max-width: 1080px; margin: 0 auto; padding: 40px 28px 64px; }
+main { max-width: 1124px; margin: 0 auto; padding: 40px 28px 64px; }
 header { border-bottom: 1px solid var(--edge); padding-bottom: 20px; margin-bottom: 26px; }
 .brand { color: var(--muted); letter-spacing: .12em; text-transform: uppercase; font-size: 12px; }
 h1 { font-size: 34px; line-height: 1.15; font-weight: 650; letter-spacing: -.015em; margin: 6px 0 8px; }
@@ -47,12 +47,13 @@ p.lead, .muted { color: var(--muted); }
   font-size: 14px; }
 .sheet { background: var(--sheet); border: 1px solid var(--edge); border-radius: 10px; padding: 4px 16px 8px; margin: 12px 0;
   overflow-x: auto; }
-table { border-collapse: collapse; width: 100%; font-size: 14px; }
+table { border-collapse: collapse; width: 100%; min-width: 860px; table-layout: fixed; font-size: 14px; }
+col.name { width: 36%; } col.plot { width: 190px; } col.value, col.floor { width: 10%; } col.mark { width: 132px; }
 th { text-align: right; font-weight: 500; color: var(--muted); font-size: 12.5px; padding: 10px 10px 6px; }
 td { text-align: right; padding: 7px 10px; border-top: 1px solid var(--faint); font-variant-numeric: tabular-nums;
   white-space: nowrap; }
 th:first-child, td:first-child { text-align: left; padding-left: 0; white-space: normal; }
-td.mark { text-align: left; font-size: 13px; padding-right: 0; } th.mark { padding-right: 0; }
+td.mark { text-align: left; font-size: 13px; padding-right: 0; white-space: nowrap; } th.mark { padding-right: 0; }
 td.value { font-weight: 600; }
 td svg { vertical-align: middle; }
 .better { color: var(--muted); }
@@ -85,7 +86,7 @@ footer { margin-top: 46px; padding-top: 14px; border-top: 1px solid var(--edge);
     --bad: #9a4300; --warn: #5c4100; --warn-sheet: #fff; --edge: #ccc; }
   body { font-size: 10.5pt; } main { max-width: none; padding: 0; }
   h2 { break-after: avoid; margin-top: 26px; } figure, tr, .card, .say { break-inside: avoid; }
-  .sheet { overflow: visible; border: 0; padding: 0; } table { font-size: 9.5pt; } td, th { padding: 4px 7px; }
+  .sheet { overflow: visible; border: 0; padding: 0; } table { font-size: 9.5pt; min-width: 0; } td, th { padding: 4px 7px; }
   * { -webkit-print-color-adjust: exact; print-color-adjust: exact; }
 }
 """

@@ -102,12 +102,12 @@ def cloud(title: str, points: np.ndarray, groups: np.ndarray, names: Sequence[st
     spans = [(middle - half, middle + half) for middle in middles]
     frame = Frame(size, size, spans[0], spans[1], left=36, bottom=22, right=8, top=8)
     parts = _axes(frame, ticks(*spans[0], 4), ticks(*spans[1], 4))
-    weight = 2.2 if len(points) > 2000 else 3.0
+    weight = 3.0 if len(points) > 2500 else 4.0 if len(points) > 800 else 5.0
     for number in range(len(names)):
         places = "".join(f"M{frame.across(x):.1f} {frame.down(y):.1f}h0" for x, y in points[groups == number])
         parts.append(
             f'<path d="{places}" stroke="var(--c{number % INKS})" stroke-width="{weight}" stroke-linecap="round" '
-            'opacity=".75"/>'
+            'opacity=".8"/>'
         )
     return _figure(title, _svg(size, size, title, parts) + _legend(names))
 
