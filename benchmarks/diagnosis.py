@@ -640,7 +640,8 @@ def labels(truth: Mapping[str, Any]) -> set[str]:
         and (truth["right"] >= 0.98 or truth["slope"] <= 0.05)
     ):
         found.add("strong-discriminator")
-    if has("auc", lambda x: x <= 0.6) and truth["judge"] >= 0.9:
+    gross = has("distance", lambda x: x >= 0.4) or has("lost_fine", lambda x: x >= 0.5)
+    if has("auc", lambda x: x <= 0.6) and truth["judge"] >= 0.9 and gross:
         found.add("weak-discriminator")
     if has("swing", lambda x: x >= 0.25):
         found.add("oscillation")

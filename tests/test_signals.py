@@ -220,6 +220,12 @@ def test_a_model_that_cannot_be_looked_at_is_trained_all_the_same(tmp_path, capl
 # A glance at samples.
 
 
+def test_classes_that_are_too_many_or_unknown_are_left_out():
+    real = ring(4096)
+    for labels in (torch.arange(2048), torch.zeros(2048, dtype=torch.int64), torch.full((2048,), -1)):
+        assert "lost_classes" not in glance.Reference(real[:2048], real[2048:2560], labels).judge(real[:100])
+
+
 def test_good_samples_look_good_at_a_glance():
     real, samples = ring(4096), ring(9000)[8200:8712]
     found = glance.Reference(real[:2048], real[2048:2560]).judge(samples)
@@ -236,10 +242,11 @@ def test_good_samples_look_good_at_a_glance():
 def test_lost_modes_are_lost():
     """Whatever the samples look like within a mode, a mode is one kind, and without it an eighth is lost."""
     real = ring(4096)
-    reference = glance.Reference(real[:2048], real[2048:2560])
-    for kept in range(1, 8):
-        samples = ring(4096)[2560:][torch.arange(1536) % 8 < kept][:200]
-        assert reference.judge(samples)["lost"] == pytest.approx(1 - kept / 8, abs=0.02)
+    reference = glance.Reference(real[:2048], real[2048:2560], torch.arange(2048) % 8)
+    for kept in range(1, 9):
+        found = reference.judge(ring(4096)[2560:][torch.arange(1536) % 8 < kept][:200])
+        assert found["lost"] == pytest.approx(1 - kept / 8, abs=0.02)
+        assert found["lost_classes"] == pytest.approx(1 - kept / 8, abs=0.02)
     assert reference.judge(torch.zeros(100, 2))["diversity"] == 0
 
 

@@ -59,10 +59,11 @@ def hops(number):
 ILL = [
     ("collapse", GAME, {"lost": 0.9, "diversity": 0.2}),
     ("collapse", GAME, {"lost": 0.3, "diversity": 0.01}),
-    ("partial-collapse", GAME, {"lost": 0.25}),
+    ("partial-collapse", GAME, {"lost": 0.5}),
+    ("partial-collapse", GAME, {"lost_classes": 0.1}),
     ("strong-discriminator", GAME, {"auc": 1.0, "d_real": 0.999, "d_fake": 0.001, "value": -0.002}),
     ("strong-discriminator", GAME, {"auc": 0.999, "d_fake": 0.03, "passed": 0.004, "value": -0.1}),
-    ("weak-discriminator", GAME, {"auc": 0.5, "judge": 0.99}),
+    ("weak-discriminator", GAME, {"auc": 0.5, "judge": 0.99, "distance": 0.8}),
     ("oscillation", GAME, {"bins": hops}),
     ("divergence", GAME, {"distance": lambda number: 0.2 if number < 6 else 2.5}),
     ("divergence", CODES, {"elbo": lambda number: -120 + 3 * number if number < 6 else -1e4}),
@@ -238,7 +239,8 @@ def test_a_generator_that_is_made_to_collapse(modes, expected):
     torch.manual_seed(0)
     model = Forger((2,), latent_dim=3, hidden=(8,))
     model.modes = modes
-    found = Signals(model, model, [], ring(0, 2048), ring(2048, 512), 0).measure()
+    labels = torch.arange(2048) % 8
+    found = Signals(model, model, [], ring(0, 2048), ring(2048, 512), 0, labels).measure()
     found |= {"auc": 0.7, "d_fake": 0.4, "d_real": 0.6}  # its judge has learned nothing, and is not what this is about
     lines = [{"step": 100 * number, "signals": found} for number in range(1, 13)]
     assert set(said(lines)) == expected

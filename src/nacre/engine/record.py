@@ -45,6 +45,8 @@ class Record:
         labels: (N,) of the items, -1 where one is not known, for a model that learns from them.
         about: what a diagnosis knows of the run besides its signals.
         shown: the rows of the items that are trained on.
+        classes: (N,) of the items, -1 where one is not known, whether or not the model learns from them: samples are to
+            be of all classes.
         others: (M, …) items of the other side that were not trained on, for a model that translates.
         paired: whether these belong to the held-out rows, one by one.
     """
@@ -62,6 +64,7 @@ class Record:
     labels: np.ndarray | None = None
     about: Facts = field(default_factory=Facts)
     shown: np.ndarray | None = None
+    classes: np.ndarray | None = None
     others: np.ndarray | None = None
     paired: bool = False
     ledger: Ledger = field(default_factory=Ledger)
@@ -195,7 +198,8 @@ class Record:
         """What measures signals, on rows spread over what is trained on."""
         rows = shown[:: max(1, len(shown) // TRAIN)][:TRAIN]
         train, held_out = (floats(self.items, each, range(len(each))) for each in (rows, self.held_out[:HELD_OUT]))
-        return Signals(self.model, self.average.model, self.updates, train, held_out, self.training.seed)
+        classes = None if self.classes is None else torch.from_numpy(self.classes[rows])
+        return Signals(self.model, self.average.model, self.updates, train, held_out, self.training.seed, classes)
 
     @property
     def stopped(self) -> Verdict | None:

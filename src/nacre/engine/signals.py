@@ -64,6 +64,7 @@ class Signals:
         train: (T, *shape) float, items that are trained on.
         held_out: (N, *shape) float, items that are not; none where nothing was kept aside.
         seed: of the fixed noise.
+        labels: (T,) int64 of the training items, where the data have any.
     """
 
     def __init__(
@@ -74,14 +75,17 @@ class Signals:
         train: Tensor,
         held_out: Tensor,
         seed: int,
+        labels: Tensor | None = None,
     ) -> None:
         self.model, self.average, self.updates, self.seed = model, average, updates, seed
         self.unseen = len(held_out) >= glance.FEW
         train, held_out = train[:TRAIN], held_out[:HELD_OUT] if self.unseen else train[:HELD_OUT]
+        labels = labels if labels is None else labels[:TRAIN]
         self.device, self.dtype = device_of(model), dtype_of(model)
         self.train = train[:HELD_OUT].to(self.device, self.dtype)
         self.held_out = held_out.to(self.device, self.dtype)
-        self.reference = glance.Reference(train, held_out) if isinstance(model, Samples) and len(train) > 1 else None
+        able = isinstance(model, Samples) and len(train) > 1
+        self.reference = glance.Reference(train, held_out, labels) if able else None
         self.total = float(held_out.flatten(1).double().var(0, unbiased=False).sum())
         self.makers: list[Update] | None = None
         self.normed = bool(batch_norms(model))

@@ -28,6 +28,9 @@ ONE_KIND = 0.1
 MISSING = 0.2
 """A kind is lost where samples give it less than this share of what it has among real items."""
 
+LEAST_OF_CLASS = 0.02
+"""Share of the items that the rarest class has to have: ten of 512 samples are then of it."""
+
 NEIGHBORS = 5
 """Real items' balls reach to this neighbour, for coverage (Naeem et al. 2020)."""
 
@@ -43,9 +46,11 @@ class Reference:
     Args:
         train: (T, …) items that the model is trained on.
         held_out: (N, …) that it is not, `FEW` or more; `train` again where nothing was kept aside.
+        labels: (T,) int64 of the training items, -1 where one is not known, if they have any: the samples' are then those
+            of their nearest training items.
     """
 
-    def __init__(self, train: Tensor, held_out: Tensor) -> None:
+    def __init__(self, train: Tensor, held_out: Tensor, labels: Tensor | None = None) -> None:
         small = [_small(each) for each in (train, held_out)]
         self.center = small[0].mean(0)
         self.axes = _axes(small[0] - self.center)
@@ -54,6 +59,7 @@ class Reference:
         self.centers = _cells(self.train.double(), min(KINDS, len(self.train) // 4 or 1))
         self.kind = _merged(self.centers, ONE_KIND * self.spread)
         self.expected = self._shares(self.train)
+        self.labels = labels if labels is not None and _few_classes(labels) else None
         among = torch.cdist(self.held_out, self.held_out)
         k = min(NEIGHBORS, len(self.held_out) - 1)
         self.radii = among.kthvalue(k + 1, dim=1).values
@@ -87,6 +93,7 @@ class Reference:
 
         Returns:
             lost: share of real items of kinds that samples hardly have; 0 for good samples, 1 - 1/kinds for one point.
+            lost_classes: the same of the classes, where there are labels.
             diversity: spread of the samples over that of real items; 1 for good samples, 0 for one point.
             coverage: of held-out items' balls (Naeem et al. 2020); about .97 for good samples.
             nearest: median distance of samples to their nearest training item, over that of held-out items; 1 for good
@@ -99,11 +106,12 @@ class Reference:
             piled: share of the samples' numbers that are at the ends of their own range, less the same of real items.
         """
         placed = self.place(samples)
-        to_real, near = torch.cdist(self.held_out, placed), torch.cdist(placed, self.train).amin(1)
+        to_real, (near, nearest) = torch.cdist(self.held_out, placed), torch.cdist(placed, self.train).min(1)
         count = min(len(placed), len(self.held_out))
         unseen = self.unseen.quantile(torch.tensor([0.05, 0.5]))
         return {
             "lost": self.lost(self.shares(samples)),
+            **({} if self.labels is None else {"lost_classes": _lost_classes(self.labels, nearest)}),
             "diversity": _spread(placed) / (self.spread or 1.0),
             "coverage": float((to_real[:, :count].amin(1) < self.radii).double().mean()),
             "nearest": float(near.median() / unseen[1]) if unseen[1] > 0 else math.nan,
@@ -138,6 +146,20 @@ class Reference:
             "unreached": float(missed.double().mean()),
             "piled": float(piles[0] + piles[1] - piles[2] - piles[3]) / channels,
         }
+
+
+def _few_classes(labels: Tensor) -> bool:
+    """Whether there are classes, and each is so frequent that some of a few hundred samples should be of it."""
+    counts = labels[labels >= 0].bincount()
+    return bool(len(counts) > 1 and counts[counts > 0].min() >= LEAST_OF_CLASS * len(labels))
+
+
+def _lost_classes(labels: Tensor, nearest: Tensor) -> float:
+    """The share of items of classes that hardly any of the items `nearest` is of."""
+    known, got = labels[labels >= 0], labels[nearest]
+    real = known.bincount().double() / len(known)
+    shares = got[got >= 0].bincount(minlength=len(real)).double() / max(1, len(got))
+    return float(real[shares < MISSING * real].sum())
 
 
 def above(a: Tensor, b: Tensor) -> float:

@@ -66,22 +66,29 @@ COLLAPSED = 0.75
 ALIKE = 0.1
 """Diversity, of the data's: less is one point and its neighbourhood."""
 
-PARTIAL = 0.12
-"""Share of the data in kinds that samples hardly have: good samples lose none."""
+PARTIAL = 0.4
+"""The same share, from which some of the data are missing: kinds that run into each other are not met evenly."""
+
+CLASSES = 0.08
+"""Share of the data in classes that samples hardly have: one of ten, or of a dozen."""
 
 
 def collapse(view: View) -> Iterator[Verdict]:
     """Kinds of items that samples do not have."""
-    if view.improving("lost", -1) or view.improving("diversity", 1):
+    if any(view.improving(name, better) for name, better in (("lost", -1), ("lost_classes", -1), ("diversity", 1))):
         return
-    lost, diversity = view["lost"], view["diversity"]
-    evidence = {"lost": lost, "diversity": diversity}
-    if lost >= COLLAPSED or diversity <= ALIKE:
-        sentence = f"samples lack the kinds that {lost:.0%} of the data are of, and vary {diversity:.2f} times as much"
+    lost, classes, diversity = view["lost"], view["lost_classes"], view["diversity"]
+    evidence = {"lost": lost, "diversity": diversity, **({} if math.isnan(classes) else {"lost_classes": classes})}
+    what, share = ("classes", classes) if classes >= CLASSES else ("kinds", lost)
+    if lost >= COLLAPSED or classes >= COLLAPSED or diversity <= ALIKE:
+        sentence = (
+            f"samples lack the {what} that {share:.0%} of the data are of, and vary {diversity:.2f} times as much"
+        )
         yield _bad(view, "collapse", sentence, evidence, lambda line: _is(line, "lost", lambda x: x >= COLLAPSED))
-    elif lost >= PARTIAL:
-        sentence = f"samples lack the kinds that {lost:.0%} of the data are of, or nearly"
-        yield _bad(view, "partial-collapse", sentence, evidence, lambda line: _is(line, "lost", lambda x: x >= PARTIAL))
+    elif classes >= CLASSES or lost >= PARTIAL:
+        bar, name = (CLASSES, "lost_classes") if classes >= CLASSES else (PARTIAL, "lost")
+        sentence = f"samples lack the {what} that {share:.0%} of the data are of, or nearly"
+        yield _bad(view, "partial-collapse", sentence, evidence, lambda line: _is(line, name, lambda x: x >= bar))
 
 
 APART = 0.99
@@ -115,10 +122,15 @@ VISIBLE = 0.9
 """Accuracy of one nearest neighbour between samples and held-out items: above it, they are easily told apart."""
 
 
+GROSS = 0.4
+"""Distance of samples, in standard deviations of the data, that anybody sees."""
+
+
 def weak_discriminator(view: View) -> Iterator[Verdict]:
     """A discriminator that cannot tell what a neighbour can."""
     auc, judge = view["auc"], view["judge"]
-    if auc <= BLIND and judge >= VISIBLE and not view.improving("distance", -1):
+    gross = max(view["distance"] / GROSS, view["lost"] / PARTIAL) >= 1
+    if auc <= BLIND and judge >= VISIBLE and gross and not view.improving("distance", -1):
         sentence = f"it tells held-out items from samples {auc:.0%} of the time; a nearest neighbour does {judge:.0%}"
         yield _bad(
             view,

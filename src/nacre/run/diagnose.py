@@ -120,10 +120,12 @@ def _measured(path: Path, written: Mapping[str, Any], model: str | None, device:
         average.load_state_dict(state["average"] or state["model"])
         rows = rows_of(module, dataset, labels_of(module, dataset))
         held_out = dataset.rows("validation")
-        items = [
+        seen = rows[:: max(1, len(rows) // TRAIN)][:TRAIN]
+        train, unseen = (
             images.to_float(torch.from_numpy(np.ascontiguousarray(dataset.items[each])))
-            for each in (rows[:: max(1, len(rows) // TRAIN)][:TRAIN], held_out[:HELD_OUT])
-        ]
-        signals = Signals(module, average, [], *items, seed).measure()
+            for each in (seen, held_out[:HELD_OUT])
+        )
+        classes = None if dataset.labels is None else torch.from_numpy(dataset.labels[seen])
+        signals = Signals(module, average, [], train, unseen, seed, classes).measure()
         found.append({"step": step, "signals": {"items": len(rows), "held_out": len(held_out), **signals}})
     return found

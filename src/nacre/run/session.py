@@ -267,6 +267,7 @@ def _record(path: Path, session: Session, updates: list[Update], average: Averag
         *(path, model, average, updates, training, data.items, held_out, share, start, ranks, labels),
         about=about,
         shown=shown,
+        classes=data.labels,
         others=others,
         paired=sides_of(model) == "paired",
     )
