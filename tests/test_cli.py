@@ -83,6 +83,7 @@ def test_the_surface_is_frozen():
         "translate",
         "convert",
         "edit",
+        "anomaly",
         "export",
         "models",
         "data",

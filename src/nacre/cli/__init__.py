@@ -26,6 +26,7 @@ COMMANDS = {
     "translate": "turn images of one kind into another, by a model that learned both",
     "convert": "turn the weights of CycleGAN's own code into a model folder",
     "edit": "move images towards an attribute that two sets of images show",
+    "anomaly": "tell which images are not of the kind that a model has learned",
     "export": "write a model for other runtimes (ONNX), checked against PyTorch",
     "models": "list the models and what they can do",
     "data": "look at a data source before training on it",

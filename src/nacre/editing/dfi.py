@@ -73,10 +73,11 @@ def interpolate_features(
     """Move images from how the source set looks towards how the target set looks.
 
     φ(z) = φ(x) + α w is solved for z, w the difference of the means over the K nearest images of each set (equations 1 to 3):
-    by L-BFGS from z = x, over the mean squared error of the features plus λ times total variation (equation 4). Two things are
-    not the paper's. Neighbours are near in feature space, for there need be no list of attributes (the paper counts differing ones). And
-    it is the *change* z - x whose total variation is kept down, so that nothing happens where nothing is asked for; the paper's
-    smooths the image itself. Each layer is scaled to a mean square of one over the sets, so that all have a say.
+    by L-BFGS from z = x, over the mean squared error of the features plus λ times total variation (equation 4). Two things
+    are not the paper's. Neighbours are near in feature space, for there need be no list of attributes (the paper counts
+    differing ones). And it is the *change* z - x whose total variation is kept down, so that nothing happens where nothing is
+    asked for; the paper's smooths the image itself. Each layer is scaled to a mean square of one over the sets, so that all have
+    a say.
 
     Args:
         features: images ↦ activations (`features_of` a model, or VGG-19).
