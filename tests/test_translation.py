@@ -1,5 +1,6 @@
 """Two sides: their data, translators and judges, image pools, and weights of the authors' code."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,8 @@ import torch
 from PIL import Image
 from torch import nn
 
-from nacre import seeds
+import nacre
+from nacre import cli, seeds
 from nacre.data import DataSettings, load, sides
 from nacre.data.stream import Pairs, Stream
 from nacre.engine.settings import Training
@@ -333,3 +335,121 @@ def test_what_is_no_state_dict_is_refused_and_never_run(tmp_path):
     torch.save(nn.Linear(2, 2).state_dict(), tmp_path / "linear.pth")
     with pytest.raises(CheckpointError):
         convert_cyclegan({"a2b": tmp_path / "linear.pth"}, 64)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    place = tmp_path_factory.mktemp("cyclegan")
+    write_images(place / "trainA", [f"{n}.png" for n in range(12)], grey=True)
+    write_images(place / "trainB", [f"{n}.png" for n in range(9)])
+    settings = {"steps": 4, "checkpoint_every": 2, "validation": 0.25, "test": 0.0}
+    return nacre.train("cyclegan", data=str(place), out=place / "run", **settings, **TINY)
+
+
+def test_a_run_on_two_sides_writes_what_it_needs(run):
+    written = (run.path / "config.yaml").read_text()
+    assert "#A" in written
+    assert "#B" in written
+    assert "lr_schedule: flat-linear" in written
+    assert (run.path / "a2b.png").exists()
+    assert (run.path / "b2a.png").exists()
+    model = nacre.load(run)
+    assert model.translate(torch.rand(2, 1, 18, 16)).shape == (2, 3, 18, 16)
+    assert model.translate(torch.rand(1, 3, 30, 21), "b2a").shape == (1, 1, 30, 21)
+    assert run.score is not None
+
+
+def test_a_run_on_two_sides_is_resumed_to_the_bit_its_pools_included(run, tmp_path):
+    settings = {"batch_size": 2, "lr_schedule": "constant", "validation": 0.0, "test": 0.0, "log_every": 2, **TINY}
+    source = str(run.path.parent)
+    nacre.train("cyclegan", data=source, out=tmp_path / "whole", steps=7, **settings)
+    nacre.train("cyclegan", data=source, out=tmp_path / "halves", steps=4, **settings)
+    nacre.resume(tmp_path / "halves", steps=7)
+    whole, halves = (nacre.load(tmp_path / name).module.state_dict() for name in ("whole", "halves"))
+    assert float(whole["pool_a.filled"].sum()) > 3
+    assert all(torch.equal(whole[name], halves[name]) for name in whole)
+
+
+def test_images_are_translated_at_their_own_size(run, tmp_path, capsys):
+    write_images(tmp_path / "in" / "deep", ["x.png"], size=(37, 50))
+    write_images(tmp_path / "in", ["y.png"], grey=True, size=(21, 16))
+    assert cli.main(["translate", str(run.path), str(tmp_path / "in"), "--out", str(tmp_path / "out"), "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["direction"] == "a2b"
+    with Image.open(tmp_path / "out" / "deep" / "x.png") as image:
+        assert (image.size, image.mode) == ((50, 37), "RGB")
+    one = [
+        "translate",
+        str(run.path),
+        str(tmp_path / "in" / "y.png"),
+        "--direction",
+        "b2a",
+        "--out",
+        str(tmp_path / "y.png"),
+    ]
+    assert cli.main(one) == 0
+    with Image.open(tmp_path / "y.png") as image:
+        assert (image.size, image.mode) == ((16, 21), "L")
+
+
+def test_an_animation_is_translated_frame_by_frame(run, tmp_path):
+    rng = np.random.default_rng(0)
+    frames = [Image.fromarray(rng.integers(0, 256, (16, 20, 3), dtype=np.uint8)) for _ in range(3)]
+    frames[0].save(tmp_path / "a.gif", save_all=True, append_images=frames[1:], duration=80)
+    assert cli.main(["translate", str(run.path), str(tmp_path / "a.gif"), "--out", str(tmp_path / "b.gif")]) == 0
+    with Image.open(tmp_path / "b.gif") as image:
+        assert image.n_frames == 3
+
+
+def test_tiles_of_a_pointwise_translation_are_the_whole():
+    from nacre.run.translation import tiled
+
+    x = torch.rand(1, 3, 50, 75)
+    whole, one = tiled(lambda part: part.flip(1) ** 2, x, 100)
+    parts, several = tiled(lambda part: part.flip(1) ** 2, x, 20)
+    assert (one, several) == (1, 15)
+    torch.testing.assert_close(parts, whole)
+
+
+@pytest.mark.parametrize(
+    ("flags", "sentence"),
+    [
+        (["--direction", "c2d"], "the model translates a2b and b2a; got direction 'c2d'"),
+        (["--tile", "3"], "--tile must be 16 pixels or more"),
+    ],
+)
+def test_translations_that_cannot_be_meant(run, tmp_path, flags, sentence, capsys):
+    write_images(tmp_path, ["x.png"])
+    assert cli.main(["translate", str(run.path), str(tmp_path / "x.png"), *flags]) == 2
+    assert sentence in capsys.readouterr().err
+
+
+def test_a_folder_without_images_is_one_sentence(run, tmp_path, capsys):
+    assert cli.main(["translate", str(run.path), str(tmp_path)]) == 2
+    assert "there is no image at" in capsys.readouterr().err
+
+
+def test_a_model_of_one_side_does_not_translate(tmp_path, capsys):
+    run = nacre.train("ae", data="digits", out=tmp_path / "run", steps=2, batch_size=8, hidden=(8,), latent_dim=2)
+    write_images(tmp_path / "in", ["x.png"])
+    assert cli.main(["translate", str(run.path), str(tmp_path / "in")]) == 2
+    assert "AE does not translate; only models that learn from two kinds of images" in capsys.readouterr().err
+
+
+def test_one_kind_of_images_is_not_enough(tmp_path, capsys):
+    write_images(tmp_path / "a", [f"{n}.png" for n in range(4)])
+    assert cli.main(["train", "cyclegan", "--data", str(tmp_path / "a"), "--out", str(tmp_path / "run")]) == 2
+    assert "learns from two kinds of images" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+def test_converted_weights_translate_from_the_command_line(tmp_path, capsys):
+    torch.save(Theirs(4, 2, False).state_dict(), tmp_path / "netG.pth")
+    assert (
+        cli.main(["convert", str(tmp_path / "netG.pth"), "--out", str(tmp_path / "model"), "--image-size", "32"]) == 0
+    )
+    write_images(tmp_path / "in", ["x.png"], size=(20, 30))
+    assert cli.main(["translate", str(tmp_path / "model"), str(tmp_path / "in"), "--out", str(tmp_path / "out")]) == 0
+    capsys.readouterr()
+    assert cli.main(["translate", str(tmp_path / "model"), str(tmp_path / "in"), "--direction", "b2a"]) == 2
+    assert "the model translates a2b; got direction 'b2a'" in capsys.readouterr().err

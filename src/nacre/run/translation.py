@@ -1,6 +1,6 @@
 """Translating image files: any size, in tiles where they are large, animations frame by frame."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -73,7 +73,7 @@ def translate_file(model: Pretrained, source: Path, out: Path, direction: str, t
     for pixels in frames:
         height, width, _ = pixels.shape
         item = fitted(pixels, Target(height, width, channels, "squash"))
-        x = images.to_float(torch.from_numpy(np.ascontiguousarray(item)))[None]
+        x = images.to_float(torch.from_numpy(item.copy()))[None]
         output, tiles = tiled(lambda part: model.translate(part, direction), x, tile)
         done.append(images.grid(images.to_uint8(output), gap=0))
     _write(out, done, pause)
@@ -119,16 +119,16 @@ def _fade(height: int, width: int) -> Tensor:
     return (sides[0][:, None] * sides[1][None]).float()[None, None]
 
 
-def _frames(source: Path) -> tuple[Iterator[np.ndarray], int]:
+def _frames(source: Path) -> tuple[list[np.ndarray], int]:
     """The frames (H, W, C) of a file, and milliseconds between them; 0 for an image."""
     try:
         if source.suffix.lower() == ".gif":
-            image = Image.open(source)
-            if getattr(image, "is_animated", False):
-                pause = int(image.info.get("duration", 100)) or 100
-                return (np.asarray(frame.convert("RGB")) for frame in ImageSequence.Iterator(image)), pause
+            with Image.open(source) as image:
+                if getattr(image, "is_animated", False):
+                    pause = int(image.info.get("duration", 0)) or 100
+                    return [np.asarray(frame.convert("RGB")) for frame in ImageSequence.Iterator(image)], pause
         with source.open("rb") as file:
-            return iter([read_picture(file).pixels]), 0
+            return [read_picture(file).pixels], 0
     except (UnreadableError, OSError) as error:
         raise DataError(f"{source} cannot be read: {error}.") from None
 
