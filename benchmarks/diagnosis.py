@@ -630,7 +630,7 @@ def labels(truth: Mapping[str, Any]) -> set[str]:
     found = set()
     if truth.get("failed") or has("finite", lambda x: x < 1):
         return {"divergence"}
-    if has("distance", lambda x: x >= 1.5):
+    if has("distance", lambda x: x >= 1.5) or has("explained", lambda x: x <= -0.5):
         found.add("divergence")
     if has("lost", lambda x: x >= 0.08) or has("lost_fine", lambda x: x >= 0.5) or has("diversity", lambda x: x <= 0.1):
         found.add("collapse")

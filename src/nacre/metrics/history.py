@@ -31,6 +31,9 @@ Severity = Literal["good", "bad"]
 WINDOW = 0.25
 """Share of the measurements that are "now"."""
 
+YOUNG = 0.2
+"""Share of a run in which every model looks ill."""
+
 STEADY = 0.1
 """Change of a signal from one window to the next, relative to it, under which it stays as it is."""
 
@@ -96,6 +99,7 @@ class View:
         self.steps = [int(line["step"]) for line in history]
         self.lines: list[Mapping[str, Any]] = [line["signals"] for line in history]
         self.window = max(3, math.ceil(WINDOW * len(history)))
+        self.old = self.steps[-1] >= YOUNG * facts.steps
 
     def __getitem__(self, name: str) -> float:
         """The median of a signal now; NaN, with which every comparison fails, where it is not measured."""

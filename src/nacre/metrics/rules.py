@@ -24,40 +24,36 @@ def _is(line: Mapping[str, Any], name: str, test: Callable[[float], bool]) -> bo
     return line.get(name) is not None and test(line[name])
 
 
-ASTRAY = 1.0
-"""Distance of samples, in standard deviations of the data: that of one point in their middle is about .8."""
+ASTRAY = 1.5
+"""Distance of samples, in standard deviations of the data: that of the mean item is .8, of one at the edge 1 to 1.4."""
 
-WORSE = 2.0
-"""Times the best distance so far: less is the ordinary ups and downs."""
+WORSE_THAN_NOTHING = -0.5
+"""Share of the variance that reconstructions explain: one and the same item, the mean, explains 0."""
+
+FALL = 0.5
+"""Share of what a bound has gained that it may lose again: less is the ordinary ups and downs."""
 
 
 def divergence(view: View) -> Iterator[Verdict]:
-    """Numbers that are none, or samples that are out of the data after they were near."""
+    """Numbers that are none, and outputs that are worse than those of a model that knows nothing."""
     if view["finite"] < 1:
-        yield _bad(
-            view, "divergence", "some outputs are no longer numbers", {"finite": view["finite"]}, lambda line: True
-        )
-        return
-    now, best = view["distance"], min(view.past("distance"), default=math.nan)
-    if now >= ASTRAY and now >= WORSE * best:
-        sentence = f"samples are {now:.2g} standard deviations off the data, and were {best:.2g} before"
-        yield _bad(
-            view,
-            "divergence",
-            sentence,
-            {"distance": now, "best": best},
-            lambda line: _is(line, "distance", lambda d: d >= ASTRAY),
-        )
-    first, top = next(iter(view.past("elbo")), math.nan), max(view.past("elbo"), default=math.nan)
-    if top - view["elbo"] > max(1.0, 0.5 * (top - first)):
-        sentence = f"the bound fell from {top:.4g} to {view['elbo']:.4g} nats"
-        yield _bad(
-            view,
-            "divergence",
-            sentence,
-            {"elbo": view["elbo"], "best": top},
-            lambda line: _is(line, "elbo", lambda e: top - e > 1),
-        )
+        evidence = {"finite": view["finite"]}
+        yield _bad(view, "divergence", "some outputs are no longer numbers", evidence, lambda line: True)
+    distance, explained = view["distance"], view["explained"]
+    if distance >= ASTRAY and not view.improving("distance", -1) and view.old:
+        sentence = f"samples are {distance:.2g} standard deviations off the data; any one item of theirs is nearer"
+        astray = lambda line: _is(line, "distance", lambda x: x >= ASTRAY)  # noqa: E731
+        yield _bad(view, "divergence", sentence, {"distance": distance}, astray)
+    elif explained <= WORSE_THAN_NOTHING and not view.improving("explained", 1) and view.old:
+        sentence = f"reconstructions are {1 - explained:.1f} times as far off as the mean item is"
+        astray = lambda line: _is(line, "explained", lambda x: x <= WORSE_THAN_NOTHING)  # noqa: E731
+        yield _bad(view, "divergence", sentence, {"explained": explained}, astray)
+    name = "elbo_train" if view.past("elbo_train") else "elbo"  # the other one falls of over-fitting as well
+    first, best = next(iter(view.past(name)), math.nan), max(view.past(name), default=math.nan)
+    if best - view[name] > max(1.0, FALL * (best - first)):
+        sentence = f"the bound fell from {best:.4g} to {view[name]:.4g} nats"
+        fallen = lambda line: _is(line, name, lambda x: best - x > 1)  # noqa: E731
+        yield _bad(view, "divergence", sentence, {name: view[name], "best": best}, fallen)
 
 
 COLLAPSED = 0.75

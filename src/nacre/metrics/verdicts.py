@@ -9,16 +9,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from nacre.metrics import remedies
-from nacre.metrics.history import NAMES, Facts, Severity, Verdict, View
+from nacre.metrics.history import NAMES, YOUNG, Facts, Severity, Verdict, View
 from nacre.metrics.rules import RULES
 
 __all__ = ["LEAST", "NAMES", "YOUNG", "Facts", "Severity", "Verdict", "verdicts"]
 
 LEAST = 6
 """Measurements under which nothing is said: three make a median, and three more a past to compare it with."""
-
-YOUNG = 0.2
-"""Share of a run in which every model looks ill: only divergence is told from the start."""
 
 
 def verdicts(history: Sequence[Mapping[str, Any]], facts: Facts, *, least: int = LEAST) -> list[Verdict]:
@@ -36,9 +33,10 @@ def verdicts(history: Sequence[Mapping[str, Any]], facts: Facts, *, least: int =
         return [_failed(history, facts)]
     if len(history) < least:
         return []
-    view, old = View(history, facts), history[-1]["step"] >= YOUNG * facts.steps
-    found = [verdict for rule in (RULES if old else RULES[:1]) for verdict in rule(view)]
-    return found or ([*_healthy(view)] if old else [])
+    view = View(history, facts)
+    # Divergence is told from the start.
+    found = [verdict for rule in (RULES if view.old else RULES[:1]) for verdict in rule(view)]
+    return found or ([*_healthy(view)] if view.old else [])
 
 
 def _failed(history: Sequence[Mapping[str, Any]], facts: Facts) -> Verdict:
