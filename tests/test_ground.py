@@ -204,3 +204,8 @@ def test_average_decay_starts_short_and_ends_long():
     assert decays[0] == pytest.approx(0.1)
     assert all(np.diff(decays) >= 0)
     assert decays[-1] == 0.999
+
+
+def test_one_tall_image_is_a_page_of_its_own_size():
+    assert images.grid(torch.zeros(1, 1, 21, 16), gap=0).shape == (21, 16)
+    assert images.grid(torch.zeros(2, 3, 50, 10), gap=0).shape == (50, 20, 3)

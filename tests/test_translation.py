@@ -390,6 +390,11 @@ def test_images_are_translated_at_their_own_size(run, tmp_path, capsys):
     assert cli.main(one) == 0
     with Image.open(tmp_path / "y.png") as image:
         assert (image.size, image.mode) == ((16, 21), "L")
+        shown = np.asarray(image)
+    with Image.open(tmp_path / "in" / "y.png") as image:
+        x = torch.from_numpy(np.asarray(image.convert("RGB")).copy()).permute(2, 0, 1)[None] / 255
+    expected = nacre.load(run).translate(x, "b2a")[0, 0].numpy() * 255
+    assert np.abs(shown - expected).max() <= 1
 
 
 def test_an_animation_is_translated_frame_by_frame(run, tmp_path):

@@ -47,7 +47,7 @@ def grid(images: Tensor, columns: int | None = None, gap: int = 2) -> np.ndarray
         (height, width) or (height, width, C) uint8, for Pillow.
     """
     count, channels, height, width = images.shape
-    columns = columns or max(1, math.ceil(math.sqrt(count * height / width)))
+    columns = columns or min(count, max(1, math.ceil(math.sqrt(count * height / width))))
     lines = math.ceil(count / columns)
     page = np.full((lines * (height + gap) + gap, columns * (width + gap) + gap, channels), 255, np.uint8)
     for index, image in enumerate(to_uint8(images.detach().float().cpu()).permute(0, 2, 3, 1).numpy()):

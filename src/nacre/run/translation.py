@@ -75,7 +75,7 @@ def translate_file(model: Pretrained, source: Path, out: Path, direction: str, t
         item = fitted(pixels, Target(height, width, channels, "squash"))
         x = images.to_float(torch.from_numpy(item.copy()))[None]
         output, tiles = tiled(lambda part: model.translate(part, direction), x, tile)
-        done.append(images.grid(images.to_uint8(output), gap=0))
+        done.append(images.grid(output, gap=0))
     _write(out, done, pause)
     return Translated(source, out, (done[0].shape[1], done[0].shape[0]), len(done), tiles)
 
