@@ -54,13 +54,14 @@ def sample_figures(subject: Subject) -> list[str]:
 def _clouds(subject: Subject) -> list[str]:
     """Vectors by their first two numbers."""
     made, real = (each[:POINTS].double().numpy() for each in (subject.samples, subject.held_out))
-    points = np.concatenate([made, real])
+    made = made[np.isfinite(made).all(1)]
+    points = np.concatenate([real, made])
     points = np.column_stack([points[:, 0], points[:, 1] if points.shape[1] > 1 else np.zeros(len(points))])
-    points = points[np.isfinite(points).all(1)]
-    groups = np.repeat([0, 1], [len(points) - len(real), len(real)])
+    groups = np.repeat([0, 1], [len(real), len(made)])
     dims = "" if subject.dataset.shape[0] < 3 else ", by their first two numbers"
-    title = f"{len(points) - len(real):,} samples and {len(real):,} {subject.split} items{dims}"
-    return [svg.cloud(title, points, groups, ["samples", f"{subject.split} items"], size=460)]
+    title = f"{len(made):,} samples over {len(real):,} {subject.split} items{dims}"
+    names, inks = [f"{subject.split} items", "samples"], ("var(--muted)", "var(--c0)")
+    return [svg.cloud(title, points, groups, names, size=460, inks=inks)]
 
 
 def reconstruction_figures(subject: Subject) -> list[str]:

@@ -94,7 +94,14 @@ def bars(title: str, values: Sequence[Estimate], names: Sequence[str], width: in
     return _figure(title, _svg(width, height, title, parts))
 
 
-def cloud(title: str, points: np.ndarray, groups: np.ndarray, names: Sequence[str], size: int = 420) -> str:
+def cloud(
+    title: str,
+    points: np.ndarray,
+    groups: np.ndarray,
+    names: Sequence[str],
+    size: int = 420,
+    inks: Sequence[str] = tuple(f"var(--c{number})" for number in range(INKS)),
+) -> str:
     """(N, 2) points, coloured by group (N,), each axis in the same unit; the first group is drawn first."""
     reach = [_span(points[:, axis]) for axis in (0, 1)]
     half = max(high - low for low, high in reach) / 2
@@ -106,10 +113,9 @@ def cloud(title: str, points: np.ndarray, groups: np.ndarray, names: Sequence[st
     for number in range(len(names)):
         places = "".join(f"M{frame.across(x):.1f} {frame.down(y):.1f}h0" for x, y in points[groups == number])
         parts.append(
-            f'<path d="{places}" stroke="var(--c{number % INKS})" stroke-width="{weight}" stroke-linecap="round" '
-            'opacity=".8"/>'
+            f'<path d="{places}" stroke="{inks[number]}" stroke-width="{weight}" stroke-linecap="round" opacity=".8"/>'
         )
-    return _figure(title, _svg(size, size, title, parts) + _legend(names))
+    return _figure(title, _svg(size, size, title, parts) + _legend(names, inks))
 
 
 def standing(estimate: Estimate, floor: Estimate | None, good: bool | None, width: int = 170, height: int = 22) -> str:
@@ -187,9 +193,10 @@ def _span(values: np.ndarray, pad: float = 0.05) -> tuple[float, float]:
     return low - pad * (high - low), high + pad * (high - low)
 
 
-def _legend(names: Sequence[str]) -> str:
+def _legend(names: Sequence[str], inks: Sequence[str] = ()) -> str:
     keys = "".join(
-        f'<span class="key"><i style="background:var(--c{number % INKS})"></i>{escape(name)}</span>'
+        f'<span class="key"><i style="background:{inks[number] if inks else f"var(--c{number % INKS})"}"></i>'
+        f"{escape(name)}</span>"
         for number, name in enumerate(names)
     )
     return f'<div class="legend">{keys}</div>'
