@@ -13,9 +13,9 @@ import resource
 import time
 from typing import Any
 
-import rows
 import torch
 
+import rows
 from nacre.data.cache import cache_folder
 from nacre.run.evaluation import Settings, assemble, examine
 

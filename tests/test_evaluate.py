@@ -1,5 +1,6 @@
 """nacre evaluate: every number with interval, floor and protocol; the page; and what it refuses."""
 
+import dataclasses
 import json
 import math
 import re
@@ -13,8 +14,9 @@ import nacre
 from nacre.cli import main
 from nacre.errors import NacreError
 from nacre.metrics.intervals import Estimate
+from nacre.metrics.verdicts import Verdict
 from nacre.run import extractors, report
-from nacre.run.evaluation import Evaluation, Row, Settings, evaluate, examine, examined, words
+from nacre.run.evaluation import Row, Settings, evaluate, examine, examined, words
 from nacre.run.evaluation.assemble import Examination
 from nacre.run.evaluation.subject import subject
 from nacre.run.report import svg
@@ -383,10 +385,20 @@ def test_the_page_says_everything(of_vae, of_gan):
 
 def test_names_of_the_user_are_text_in_the_page(of_gan):
     evil = '<img src=x onerror="alert(1)">'
-    facts = {**vars(of_gan.evaluation), "data": evil, "run": evil, "notes": (evil,)}
-    page = report.page(Examination(Evaluation(**facts), of_gan.subject, None))
+    evaluation = dataclasses.replace(of_gan.evaluation, data=evil, run=evil, notes=(evil,))
+    page = report.page(Examination(evaluation, of_gan.subject, None))
     assert "<img src=x" not in page
     assert "&lt;img src=x" in page
+
+
+def test_what_the_diagnosis_says_comes_first(of_gan):
+    verdict = Verdict("healthy", "good", 20, "none of the signals is <out> of its range", {}, "go on")
+    evaluation = dataclasses.replace(of_gan.evaluation, verdicts=(verdict,))
+    page = report.page(Examination(evaluation, of_gan.subject, None))
+    assert page.index("Healthy.</b> none of the signals is &lt;out&gt;") < page.index("Fréchet distance")
+    table = words.text(evaluation)
+    assert table.index("Healthy: none of the signals") < table.index("Fréchet distance")
+    assert evaluation.as_dict()["verdicts"][0]["title"] == "healthy"
 
 
 def test_ticks_are_round_and_curves_leave_out_what_is_no_number():

@@ -95,17 +95,15 @@ def annealed_rows(subject: Subject) -> Iterator[Row]:
     """log p(x) of some items by annealed importance sampling, of models with one normal latent and a known p(x|z)."""
     count = subject.settings.ais
     module: Any = subject.model.module
-    if count < 1 or not (
-        isinstance(module, LogLikelihood) and hasattr(module, "log_density") and hasattr(module, "likelihood")
-    ):
+    known = hasattr(module, "log_density") and hasattr(module, "likelihood")
+    if count < 1 or not known or not isinstance(subject.model.module, LogLikelihood):
         return
     rows = subject.held_out_rows[: max(2, count)]
     device = device_of(module)
     exact = copy.deepcopy(module).double()
-    noise = seeds.noises(
-        module.likelihood.draws, subject.seed, "likelihood", rows=range(len(rows)), dtype=torch.float64
-    )
-    seen = exact.likelihood.observe(subject.floats(rows).double(), noise).to(device)
+    laws, numbers = module.likelihood.draws, range(len(rows))
+    noise = seeds.noises(laws, subject.seed, "likelihood", rows=numbers, device=device, dtype=torch.float64)
+    seen = exact.likelihood.observe(subject.floats(rows).to(device).double(), noise)
     found = ais(
         Decoder(module.latent_dim, exact.log_density),
         seen,

@@ -103,6 +103,6 @@ def _asked_rows(subject: Subject, told: Tensor, judge: str) -> Iterator[Row]:
 def _captured(labels: Tensor, classes: int, seed: int) -> Estimate:
     """Classes that any label names, with the jackknife's interval."""
     group = points.groups(labels[:, None].double(), GROUPS, seed)
-    left_out = [float(len(labels[group != g].unique())) for g in range(GROUPS)]
-    whole = float(len(labels.unique()))
+    left_out = [float(len(set(labels[group != g].tolist()))) for g in range(GROUPS)]
+    whole = float(len(set(labels.tolist())))
     return jackknife(whole, torch.tensor(left_out, dtype=torch.float64), len(labels), 0.0, float(classes))

@@ -328,7 +328,8 @@ def _settings(written: Mapping[str, Any] | None, source: str | None, shape: tupl
         size: dict[str, Any] = {"channels": shape[0], "image_size": shape[1:]} if is_image(shape) else {}
         return DataSettings(data=source or "", **size)
     known = {each.name for each in dataclasses.fields(DataSettings)}
-    plain = {name: tuple(v) if isinstance(v, list) else v for name, v in written["data"].items() if name in known}
+    plain: dict[str, Any] = {name: v for name, v in written["data"].items() if name in known}
+    plain = {name: tuple(v) if isinstance(v, list) else v for name, v in plain.items()}
     return DataSettings(**plain | ({"data": source} if source else {}))
 
 

@@ -15,6 +15,8 @@ from nacre.metrics.intervals import Estimate
 INKS = 10
 """Colours that a page has for series: `--c0` to `--c9`."""
 
+COLORS = tuple(f"var(--c{number})" for number in range(INKS))
+
 MOST = 300
 """Points of a curve; longer ones are averaged."""
 
@@ -63,7 +65,7 @@ def curves(title: str, series: Sequence[Series], width: int = 320, height: int =
     parts = _axes(frame, ticks(x_low, x_high, 4), ticks(low, high, 4))
     for number, each in enumerate(drawn):
         places = " ".join(f"{frame.across(x):.1f},{frame.down(y):.1f}" for x, y in zip(each.x, each.y, strict=True))
-        ink = f"var(--c{number % INKS})"
+        ink = COLORS[number % INKS]
         if len(each.x) > 1:
             parts.append(f'<polyline points="{places}" fill="none" stroke="{ink}" stroke-width="1.6"/>')
         else:
@@ -100,7 +102,7 @@ def cloud(
     groups: np.ndarray,
     names: Sequence[str],
     size: int = 420,
-    inks: Sequence[str] = tuple(f"var(--c{number})" for number in range(INKS)),
+    inks: Sequence[str] = COLORS,
 ) -> str:
     """(N, 2) points, coloured by group (N,), each axis in the same unit; the first group is drawn first."""
     reach = [_span(points[:, axis]) for axis in (0, 1)]
@@ -193,10 +195,9 @@ def _span(values: np.ndarray, pad: float = 0.05) -> tuple[float, float]:
     return low - pad * (high - low), high + pad * (high - low)
 
 
-def _legend(names: Sequence[str], inks: Sequence[str] = ()) -> str:
+def _legend(names: Sequence[str], inks: Sequence[str] = COLORS) -> str:
     keys = "".join(
-        f'<span class="key"><i style="background:{inks[number] if inks else f"var(--c{number % INKS})"}"></i>'
-        f"{escape(name)}</span>"
+        f'<span class="key"><i style="background:{inks[number % len(inks)]}"></i>{escape(name)}</span>'
         for number, name in enumerate(names)
     )
     return f'<div class="legend">{keys}</div>'
