@@ -154,7 +154,7 @@ class Signals:
             found |= {"value": value, "jsd": (value + math.log(4)) / 2, "accuracy": float(right)}
         return found
 
-    @torch.enable_grad()  # type: ignore[untyped-decorator]
+    @torch.enable_grad()
     def slopes(self, model: Any) -> Found:
         """What the judge tells the generator: slopes at its samples, and how much of them its loss lets through.
 
@@ -173,7 +173,7 @@ class Signals:
             found["passed"] = float(last) / (float(whole) / len(fake))
         return found
 
-    @torch.enable_grad()  # type: ignore[untyped-decorator]
+    @torch.enable_grad()
     def steepness(self, model: Any, fake: Tensor, gap: float) -> Found:
         """A critic's mean slope between samples and held-out items, and its gap at slope one: a Wasserstein distance."""
         count = min(SLOPES, len(self.held_out), len(fake))

@@ -173,8 +173,8 @@ def _small(items: Tensor) -> Tensor:
     """(N, …) float32 points; images of at most `SMALL` pixels."""
     items = items.float()
     if items.ndim == 4 and max(items.shape[2:]) > SMALL:
-        ratio = SMALL / max(items.shape[2:])
-        items = F.adaptive_avg_pool2d(items, tuple(max(1, round(side * ratio)) for side in items.shape[2:]))
+        height, width = (max(1, round(side * SMALL / max(items.shape[2:]))) for side in items.shape[2:])
+        items = F.adaptive_avg_pool2d(items, (height, width))
     return items.flatten(1)
 
 

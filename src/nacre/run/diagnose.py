@@ -1,6 +1,5 @@
 """What is wrong with a run: its signals, read from the log or measured now, and the verdicts that they come to."""
 
-import dataclasses
 import os
 import shlex
 from collections.abc import Mapping
@@ -12,7 +11,6 @@ import numpy as np
 import torch
 
 from nacre import data, images
-from nacre.data import DataSettings
 from nacre.engine import checkpoint
 from nacre.engine.log import read
 from nacre.engine.signals import HELD_OUT, TRAIN, Signals
@@ -22,7 +20,6 @@ from nacre.run import config as configuration
 from nacre.run.config import trusted
 from nacre.run.labels import labels_of, rows_of
 from nacre.run.session import build
-from nacre.spec import spec
 
 
 @dataclass(frozen=True)
@@ -107,10 +104,9 @@ def _measured(path: Path, written: Mapping[str, Any], model: str | None, device:
     steps = checkpoint.steps(path / "checkpoints")
     if not steps:
         raise ConfigError(f"{path} has no checkpoint to measure; let it train to its first one.")
-    fields_ = {field.name for field in dataclasses.fields(DataSettings)}
-    told = {name: tuple(v) if isinstance(v, list) else v for name, v in written["data"].items() if name in fields_}
-    dataset = data.load(DataSettings(**told), progress=True)
-    chosen = spec(trusted(written["model"], model) if model is None else model, written.get("parameters") or {})
+    asked = configuration.request(trusted(written["model"], model), {}, written)
+    dataset = data.load(asked.data, progress=True)
+    chosen = asked.spec(written["model"])
     seed = int(written["training"]["seed"])
     found = []
     for step in steps:
