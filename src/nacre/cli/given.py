@@ -99,8 +99,8 @@ def _picture(path: Path, shape: tuple[int, ...]) -> tuple[Given, int]:
     except (OSError, UnreadableError) as error:
         raise DataError(f"{path} cannot be read as an image ({error}).") from None
     channels, height, width = shape
-    item = fitted(picture.pixels, Target(height, width, channels, "crop"))
+    fit = fitted(picture.pixels, Target(height, width, channels, "crop"))
     # A grey picture is a coloured one without loss, and no news.
     same = picture.pixels.shape[:2] == (height, width) and picture.pixels.shape[2] <= channels
-    item = images.to_float(torch.from_numpy(np.array(item)))[None]
+    item = images.to_float(torch.from_numpy(np.array(fit)))[None]
     return Given(item, [str(path)]), int(not same)

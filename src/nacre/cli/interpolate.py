@@ -74,7 +74,8 @@ def _map(parsed: Any, model: Pretrained, out: Path, flat: bool) -> int:
 
 def _walk(parsed: Any, model: Pretrained, out: Path) -> int:
     stops, ends = _stops(parsed, model)
-    frames, path = 9 if parsed.frames is None else parsed.frames, parsed.path or "auto"
+    frames = 9 if parsed.frames is None else parsed.frames
+    path: interpolate.Path = parsed.path or "auto"
     way = interpolate.walk(model.module, stops, frames, path=path, closed=bool(parsed.loop))
     items = latents.decode(model.module, way.flatten(0, 1), chunk=using.batch_size(parsed)).cpu()
     legs = items.view(len(way), frames, *items.shape[1:])

@@ -136,7 +136,7 @@ def _first_weights(model: nn.Module) -> Tensor:
             "principal directions of codes instead."
         )
     layer = calls[0][0]
-    weight: Tensor = layer.weight.detach()  # type: ignore[operator, assignment]
+    weight: Tensor = layer.weight.detach()  # type: ignore[operator]
     if isinstance(layer, nn.ConvTranspose2d):
         return weight.flatten(1).T  # (inputs, outputs, height, width)
     if isinstance(layer, nn.Linear):

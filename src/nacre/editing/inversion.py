@@ -145,7 +145,7 @@ def invert(
     parts = []
     with latents.evaluating(model):
         pool = _candidates(model, search, seed, chunk)
-        for rows in torch.arange(len(items)).split(chunk):
+        for rows in torch.split(torch.arange(len(items)), chunk):
             own = None if labels is None else labels[rows].to(items.device)
             parts.append(_invert(model, items[rows], search, own, start, pool))
             if tell:

@@ -150,7 +150,7 @@ def apply(model: nn.Module, function: Callable[[Tensor], Tensor], batch: Tensor,
     """A function of a model's on a batch (N, …), `chunk` rows at a time, in evaluation mode and without gradients."""
     batch = batch.to(device_of(model), dtype_of(model))
     with evaluating(model), torch.no_grad():
-        return torch.cat([function(part) for part in batch.split(chunk)])
+        return torch.cat([function(part) for part in torch.split(batch, chunk)])
 
 
 @contextmanager
