@@ -5,7 +5,8 @@
 RECIPE is one of those below; each is a command of nacre's, printed before it runs. A run that --out holds already is
 resumed, or only judged if it is complete. Protocol: trained on the 60,000 training images less 1 %, each image binarized
 anew whenever it is seen; averaged weights of the last step; L_k on the test images, one binarization of all at a time.
-The time is that of training alone, by the log; compilation (some 20 s) is not in it.
+The time is that of training alone, by the log; compilation (some 20 s) is not in it. Where L_k of all images would take hours
+(`lvae`), it is the ELBO of all of them plus the mean of L_k - ELBO over the first 1,000, whose standard error is given.
 """
 
 import argparse
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 import nacre
 import rows
@@ -35,23 +37,26 @@ class Recipe:
     published: str
     asked: str
     training: dict[str, Any] = field(default_factory=dict)
+    tightened: int | None = None  # images that L_k is taken of; None for all
 
 
 COMMON = {"sample_every": 0, "validation": 0.01, "checkpoint_every": 10_000}
 PAPER = {"network": "mlp", "hidden": (200, 200), "activation": "tanh"}
+# Chosen on validation images after 15,000 steps: ELBO -95.4 with ELU at 1e-3 and -100.0 with tanh, -95.6 with tanh at 3e-3.
+QUICKER = {**PAPER, "activation": "elu"}
 
 RECIPES = {
     "vae": Recipe(
         "vae",
-        {**PAPER, "latent_dim": 50},
-        ({"steps": 280_000, "batch_size": 256, "lr_schedule": "cosine"},),
+        {**QUICKER, "latent_dim": 50},
+        ({"steps": 280_000, "batch_size": 256, "lr": 3e-3, "lr_schedule": "cosine"},),
         5000,
         "86.76 after 3,280 epochs (Burda et al. 2016)",
         "≤ 87.5 in ≤ 30 min",
     ),
     "iwae": Recipe(
         "iwae",
-        {**PAPER, "latent_dim": 50, "estimator": "dreg"},
+        {**QUICKER, "latent_dim": 50, "estimator": "dreg"},
         (
             {"steps": 60_000, "batch_size": 256, "k": 5, "lr_schedule": "constant"},
             {"steps": 30_000, "batch_size": 100, "k": 50, "lr_schedule": "cosine"},
@@ -62,7 +67,7 @@ RECIPES = {
     ),
     "iwae2": Recipe(
         "iwae",
-        {**PAPER, "latent_dim": 100, "upper_dims": (50,), "estimator": "dreg"},
+        {**QUICKER, "latent_dim": 100, "upper_dims": (50,), "estimator": "dreg"},
         (
             {"steps": 60_000, "batch_size": 256, "k": 5, "lr_schedule": "constant"},
             {"steps": 30_000, "batch_size": 100, "k": 50, "lr_schedule": "cosine"},
@@ -70,6 +75,15 @@ RECIPES = {
         5000,
         "82.90 (Burda et al. 2016)",
         "≤ 84.0 in ≤ 60 min",
+    ),
+    "lvae": Recipe(
+        "lvae",
+        {"width": 32, "kl_warmup": 1000},
+        ({"steps": 15_000, "batch_size": 128, "lr": 3e-3, "lr_schedule": "cosine", "precision": "bf16"},),
+        1000,
+        "NVAE 78.01 after 42 GPU-hours (Vahdat & Kautz 2020)",
+        "≤ 82.0 in ≤ 60 min",
+        tightened=1000,
     ),
 }
 
@@ -90,13 +104,12 @@ def main() -> None:
     seconds = sum(seconds_of(stage_at(out, number)) for number in range(len(recipe.stages)))
     print(f"trained in {seconds / 60:.1f} min; now L_{recipe.k} on {asked.items:,} test images")
     model = nacre.load(run)
-    model.module.k_eval = recipe.k  # type: ignore[assignment]
     dataset = load(DataSettings(data=source))
     test = images.to_float(torch.from_numpy(dataset.items[dataset.rows("test")[: asked.items]]))
     bounds = []
     for seed in range(asked.binarizations):
         begun = time.perf_counter()
-        bounds.append(-sampling.log_likelihood(model.module, test, seed=seed, chunk=4).mean().item())
+        bounds.append(judged(model.module, test, recipe, seed))
         print(f"binarization {seed}: {bounds[-1]:.3f} nats ({time.perf_counter() - begun:.0f} s)", flush=True)
     error = statistics.stdev(bounds) / len(bounds) ** 0.5 if len(bounds) > 1 else float("nan")
     print(
@@ -119,6 +132,20 @@ def main() -> None:
         **facts,
     )
     print(place)
+
+
+def judged(module: nn.Module, test: torch.Tensor, recipe: Recipe, seed: int) -> float:
+    """-L_k of the test images, one binarization of each."""
+    if recipe.tightened is None:
+        module.k_eval = recipe.k  # type: ignore[assignment]
+        return -sampling.log_likelihood(module, test, seed=seed, chunk=4).mean().item()
+    module.k_eval = 1  # type: ignore[assignment]
+    bounds = sampling.log_likelihood(module, test, seed=seed)
+    module.k_eval = recipe.k  # type: ignore[assignment]
+    gains = sampling.log_likelihood(module, test[: recipe.tightened], seed=seed, chunk=4) - bounds[: recipe.tightened]
+    error = gains.std().item() / len(gains) ** 0.5
+    print(f"ELBO {bounds.mean():.3f}; L_{recipe.k} is {gains.mean():.3f} ± {error:.3f} above it", flush=True)
+    return -(bounds.mean() + gains.mean()).item()
 
 
 def stage_at(out: Path, number: int) -> Path:
