@@ -25,6 +25,10 @@ class WithMixture(nn.Module):
         mixture: over its codes.
     """
 
+    edges: Tensor
+    means: Tensor
+    roots: Tensor
+
     def __init__(self, model: nn.Module, mixture: LatentMixture) -> None:
         super().__init__()
         self.model, self.latent_dim = model, mixture.means.shape[1]
@@ -36,8 +40,8 @@ class WithMixture(nn.Module):
 
     def sample(self, noise: Mapping[str, Tensor]) -> Tensor:
         """New items: a component is drawn, then a code, which is decoded."""
-        which = torch.searchsorted(self.edges, noise["which"].contiguous(), right=True)  # type: ignore[call-overload]
-        return self.decode(self.means[which] + torch.einsum("nij,nj->ni", self.roots[which], noise["z"]))  # type: ignore[index]
+        which = torch.searchsorted(self.edges, noise["which"].contiguous(), right=True)
+        return self.decode(self.means[which] + torch.einsum("nij,nj->ni", self.roots[which], noise["z"]))
 
     def encode(self, x: Tensor) -> Tensor:
         """Codes of items, as the model has them."""

@@ -115,17 +115,21 @@ class Course:
             Interrupted: a signal came; the run was saved first and all of this can be taken up again.
         """
         turns = [(model, seed) for seed in range(self.seeds) for model in self.parts]
-        begun = time.perf_counter()
+        begun, looks = time.perf_counter(), list[float]()
         for number, (model, seed) in enumerate(turns, 1):
-            path, part = self.run_of(model, seed), self.parts[model]
             left = sum(self._seconds_left(*turn) for turn in turns[number - 1 :])
-            logger.info(f"[{number}/{len(turns)}] {model}, seed {seed}; about {span(left)} of training left")
+            left += statistics.fmean(looks or [0.0]) * (len(turns) - number + 1)
+            logger.info(f"[{number}/{len(turns)}] {model}, seed {seed}; about {span(left)} left")
+            path = self.run_of(model, seed)
             try:
-                self._train(path, part, seed)
-                look(model, seed, path)
+                self._train(path, self.parts[model], seed)
             except TrainingError as error:
                 self.failures[f"{model}, seed {seed}"] = str(error)
                 logger.warning(f"{model}, seed {seed}, is left out: {error}")
+                continue
+            seen = time.perf_counter()
+            look(model, seed, path)
+            looks.append(time.perf_counter() - seen)
         logger.info(f"{len(turns)} runs in {span(time.perf_counter() - begun)}")
 
     def facts(self, model: str, seeds: Sequence[int]) -> dict[str, Any]:

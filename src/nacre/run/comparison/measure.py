@@ -105,7 +105,8 @@ def _write(folder: Path, found: Measured) -> None:
     with files.whole_folder(folder) as aside:
         told = {"evaluation": found.evaluation.as_dict(), "mixture": found.mixture, "pages": sorted(found.pages)}
         (aside / NUMBERS).write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
-        np.savez(aside / ITEMS, **{name: values.numpy() for name, values in found.by_item.items()})
+        arrays: dict[str, Any] = {name: values.numpy() for name, values in found.by_item.items()}
+        np.savez(aside / ITEMS, **arrays)
         for name, page in found.pages.items():
             Image.fromarray(page).save(aside / f"{name}.png")
 

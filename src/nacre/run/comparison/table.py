@@ -4,7 +4,7 @@ import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from itertools import combinations
+from itertools import combinations, zip_longest
 from statistics import fmean
 from typing import Any
 
@@ -226,9 +226,10 @@ def in_common(protocols: Sequence[str]) -> str:
     """What protocols have in common: numbers that differ are left out, and another wording is put behind the first."""
     found = []
     for words in dict.fromkeys(map(wording, protocols)):
-        numbers = [NUMBER.findall(protocol) for protocol in protocols if wording(protocol) == words]
-        kept = iter(each[0] if len(set(each)) == 1 else "…" for each in zip(*numbers, strict=True))
-        found.append(re.sub("…", lambda _, kept=kept: next(kept), words))
+        alike = [protocol for protocol in protocols if wording(protocol) == words]
+        numbers = zip(*map(NUMBER.findall, alike), strict=True)
+        kept = [each[0] if len(set(each)) == 1 else "…" for each in numbers]
+        found.append("".join(map("".join, zip_longest(NUMBER.split(alike[0]), kept, fillvalue=""))))
     return " / ".join(found)
 
 
@@ -271,7 +272,7 @@ def _line(name: str, columns: Sequence[Column]) -> Line:
     if not rows:
         return Line(name, "higher", "", "", "", None, (None,) * len(columns))
     cautions = dict.fromkeys(row.caution for row in rows if row.caution)
-    floor = next((row.floor for row in rows if row.floor), None)
+    floor = next((row.floor for row in rows if row.floor and math.isfinite(row.floor.value)), None)
     cells = tuple(_cell(column.rows(name)) for column in columns)
     first = rows[0]
     told = " ".join(cautions)
