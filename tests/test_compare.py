@@ -17,7 +17,7 @@ from scipy import stats
 import nacre
 from nacre.cli import main
 from nacre.engine import checkpoint
-from nacre.errors import ConfigError, TrainingError
+from nacre.errors import ConfigError, Interrupted, TrainingError
 from nacre.metrics import intervals
 from nacre.metrics.intervals import Estimate, around
 from nacre.run.comparison import Column, assemble, compare, compare_models, course, measure, page, words
@@ -464,6 +464,7 @@ def test_a_changed_flag_is_refused_by_name(points, quickly):
         models(points, names=("vae",), seeds=1, budget="steps=9", latent_dim=3)
     with pytest.raises(ConfigError, match=r"--conditional \(was False, is True\)"):
         models(points, names=("vae",), seeds=1, conditional=True)
+    models(points, names=("vae",), seeds=1, keep=1, log_every=7)  # nothing that enters training
     Path("something").mkdir()
     Path("something/else.txt").touch()
     with pytest.raises(ConfigError, match="exists and is no comparison"):
@@ -474,6 +475,16 @@ def test_a_changed_flag_is_refused_by_name(points, quickly):
         models(points, out="other", names=("vae",), r1=1.0)
     with pytest.raises(ConfigError, match="each once"):
         models(points, out="other", names=("vae", "vae"))
+
+
+def test_a_signal_is_answered_with_what_to_do(points, quickly, monkeypatch, capsys):
+    def stopped(model, *, out, **flags):
+        raise Interrupted(nacre.Run(out, 3, 9), 15)
+
+    monkeypatch.setattr(course, "train", stopped)
+    code, told, _ = answer(capsys, "--models", "vae", "--data", points, "--budget", "steps=9", "--out", "c")
+    assert code == 143
+    assert told == "stopped and saved at step 3 of c/vae-seed0; the same command goes on\n"
 
 
 def test_minutes_buy_as_many_steps_as_were_measured_once(points, quickly, monkeypatch):

@@ -14,7 +14,7 @@ from nacre import __version__, files
 from nacre.data import DataSettings
 from nacre.engine import checkpoint
 from nacre.engine.log import read as read_log
-from nacre.engine.settings import Training
+from nacre.engine.settings import FREE_TO_CHANGE, Training
 from nacre.errors import ConfigError, NacreError, RunError, TrainingError
 from nacre.models import CATALOGUE
 from nacre.protocols import Samples
@@ -243,7 +243,9 @@ class Course:
         return parts
 
     def _settings(self) -> dict[str, Any]:
-        flags = {name: list(value) if isinstance(value, tuple) else value for name, value in self.flags.items()}
+        """What enters training: with other settings, other models would come out."""
+        entering = {name: value for name, value in self.flags.items() if name not in FREE_TO_CHANGE}
+        flags = {name: list(value) if isinstance(value, tuple) else value for name, value in entering.items()}
         return {"budget": str(self.budget), "conditional": self.conditional, **flags}
 
     def _write(self, parts: Mapping[str, Any]) -> None:
