@@ -138,8 +138,15 @@ def test_no_number_stands_in_a_sentence_alone(section):
 def test_every_command_and_every_link_on_the_page_leads_somewhere():
     page = PAGE.read_text(encoding="utf-8")
     assert {word for word in re.findall(r"nacre ([a-z][a-z-]*)", page) if f"`nacre {word}" in page} <= set(COMMANDS)
-    for link in re.findall(r"\]\((?!http)([^)#]+)", page):
+    for link, _, place in re.findall(r"\]\((?!http)([^)#]+)(#([^)]+))?", page):
         assert (PAGE.parent / link).exists(), link
+        assert not place or place in slugs((PAGE.parent / link).read_text(encoding="utf-8")), place
+
+
+def slugs(page):
+    """What the headings of a page are called in links."""
+    headings = re.findall(r"^#+ (.+)$", page, flags=re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
 GOOD = """## One
