@@ -228,8 +228,8 @@ def _candidates(model: nn.Module, search: Search, seed: int, chunk: int) -> _Poo
         codes = seeds.noise(
             law, seed, "invert", "z", rows=range(search.candidates), device=device_of(model), dtype=dtype_of(model)
         )
-    items = latents.decode(model, codes, chunk=chunk).flatten(1) if len(codes) else codes
-    return _Pool(codes, items)
+    items = latents.decode(model, codes, chunk=chunk)
+    return _Pool(codes, items.flatten(1))
 
 
 def _invert(
@@ -238,33 +238,19 @@ def _invert(
     """One chunk: search after search, each for the items that are not found yet."""
     starts = _starts(model, items, search, labels, start, pool)
     count, size = len(items), latents.latent_dim(model)
-    see = perception.sight(model) if search.feature_weight else None
-    with torch.no_grad():
-        wanted = see(items) if see else []
-    normal = latents.is_normal(model)
     codes, losses = starts[:, 0].clone(), torch.full_like(items.flatten(1)[:, 0], torch.inf)
-    settled = torch.zeros(count, dtype=torch.bool, device=items.device)
-    residual, searches = torch.full_like(losses, torch.inf), torch.zeros(count, dtype=torch.int64, device=items.device)
+    residual, searches = losses.clone(), torch.zeros(count, dtype=torch.int64, device=items.device)
+    settled = searches > 0
     for first in starts.unbind(1):
         missing = (residual > search.tolerance).nonzero().squeeze(1)
         if not len(missing):
             break
         label = first[missing, size:]
-
-        def loss(z: Tensor, rows: Tensor, missing: Tensor = missing, label: Tensor = label) -> Tensor:
-            which = missing[rows]
-            made = model.decode(torch.cat([z, label[rows]], 1))  # type: ignore[operator]
-            total = mean_square(made - items[which])
-            if see:
-                total = total + search.feature_weight * perception.difference(
-                    see(made), [layer[which] for layer in wanted]
-                )
-            return total + search.prior_weight * z.square().mean(1) if normal else total
-
+        loss = _losses(model, items[missing], label, search)
         found = optimise.adam(loss, first[missing, :size], steps=search.adam_steps, lr=search.lr)
         found = optimise.lbfgs(loss, found.points, steps=search.lbfgs_steps, tolerance=1e-3)
         code = torch.cat([found.points, label], 1)
-        apart = mean_square(latents.decode(model, code, chunk=len(code)) - items[missing])
+        apart = mean_square(latents.decode(model, code, chunk=count) - items[missing])
         better = found.losses < losses[missing]
         rows = missing[better]
         codes[rows], losses[rows], residual[rows] = code[better], found.losses[better], apart[better]
@@ -275,31 +261,49 @@ def _invert(
     return Inversion(codes, remade, residual, residual <= search.tolerance, settled, searches)
 
 
+def _losses(model: nn.Module, items: Tensor, label: Tensor, search: Search) -> optimise.Losses:
+    """What is minimised: a function of latents (n, latent_dim) and the numbers (n,) of the items that they are for."""
+    see = perception.sight(model) if search.feature_weight else None
+    with torch.no_grad():
+        wanted = see(items) if see else []
+    held = search.prior_weight if latents.is_normal(model) else 0.0
+
+    def losses(z: Tensor, rows: Tensor) -> Tensor:
+        made = model.decode(torch.cat([z, label[rows]], 1))  # type: ignore[operator]
+        total = mean_square(made - items[rows]) + held * z.square().mean(1)
+        if see:
+            total = total + search.feature_weight * perception.difference(see(made), [layer[rows] for layer in wanted])
+        return total
+
+    return losses
+
+
 def _starts(
     model: nn.Module, items: Tensor, search: Search, labels: Tensor | None, start: Start | None, pool: _Pool
 ) -> Tensor:
     """Of each item, the codes that its searches begin with: (N, restarts or fewer, code_dim)."""
-    found = []
-    if start is None and isinstance(model, Encodes):
-        found.append(latents.apply(model, model.encode, items, chunk=len(items))[:, None])
-    if len(pool.codes):
-        # Row by row: a matrix product of all rows at once may round each row differently.
-        apart = torch.stack([(pool.items - item).square().mean(1) for item in items.flatten(1)])
-        if labels is not None:
-            others = pool.codes[:, latents.latent_dim(model) :].argmax(1) != labels[:, None]
-            apart = apart.masked_fill(others, torch.inf)
-        nearest = apart.topk(min(search.restarts, len(pool.codes)), dim=1, largest=False).indices
-        found.append(pool.codes[nearest])
-    starts = torch.cat(found, 1)
     size = latents.latent_dim(model)
-    if start is not None:  # its guess, with the labels of the nearest candidate
-        guessed = torch.cat([start(items).to(items), starts[:, 0, size:]], 1)
-        starts = torch.cat([guessed[:, None], starts], 1)
+    starts = _nearest(items, search, labels, pool, size)
+    if start is not None:  # its guess, with the label of the nearest candidate
+        z = start(items).to(items)
+        guess = torch.cat([z, starts[:, 0, size:]], 1) if starts.shape[1] else z
+        starts = torch.cat([guess[:, None], starts], 1)
+    elif isinstance(model, Encodes):
+        starts = torch.cat([latents.apply(model, model.encode, items, chunk=len(items))[:, None], starts], 1)
     starts = starts[:, : search.restarts]
+    if labels is None:
+        return starts
+    told = latents.with_labels(model, starts[:, 0, :size], labels)[:, None, size:]
+    return torch.cat([starts[:, :, :size], told.expand(-1, starts.shape[1], -1)], 2)
+
+
+def _nearest(items: Tensor, search: Search, labels: Tensor | None, pool: _Pool, size: int) -> Tensor:
+    """Of each item, the candidates whose items are nearest to it, of its label if that is known: (N, restarts, code_dim)."""
+    # Row by row: a matrix product of all rows at once may round each row differently.
+    apart = torch.stack([mean_square(pool.items - item) for item in items.flatten(1)])
     if labels is not None:
-        told = latents.with_labels(model, starts[:, 0, :size], labels)[:, None, size:]
-        starts = torch.cat([starts[:, :, :size], told.expand(-1, starts.shape[1], -1)], 2)
-    return starts
+        apart = apart.masked_fill(pool.codes[:, size:].argmax(1) != labels[:, None], torch.inf)
+    return pool.codes[apart.topk(min(search.restarts, len(pool.codes)), dim=1, largest=False).indices]
 
 
 def _exact(model: nn.Module) -> nn.Module:
@@ -316,6 +320,8 @@ def _exact(model: nn.Module) -> nn.Module:
 
 def _checked(model: nn.Module, items: Tensor) -> Tensor:
     shape = getattr(model, "shape", None)
+    if not len(items):
+        raise ShapeError("there are no items to search the latents of.")
     if shape is not None and tuple(items.shape[1:]) != tuple(shape):
         raise ShapeError(
             f"{type(model).__name__} makes items of shape {tuple(shape)}, got {tuple(items.shape[1:])}; resize them."
