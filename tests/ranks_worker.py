@@ -11,6 +11,7 @@ import torch.distributed as dist
 
 from nacre import images, seeds
 from nacre.contract.subject import with_classes
+from nacre.data.captions import tokens
 from nacre.engine.average import tensors
 from nacre.engine.ranks import Ranks, synchronise
 from nacre.engine.settings import Training
@@ -22,7 +23,8 @@ from nacre.run.session import build
 from nacre.spec import fields, find_class, spec
 
 SHAPE, BATCH, STEPS = (1, 16, 16), 8, 3
-SMALL = {"hidden": (16, 8), "width": 4, "latent_dim": 4, "blocks": 1}
+SMALL = {"hidden": (16, 8), "width": 4, "judge_width": 4, "latent_dim": 4, "blocks": 1, "pool": BATCH}
+READING = {"words": 16, "matching_steps": 1, "text_dim": 8, "condition_dim": 4}
 
 
 def cases():
@@ -33,6 +35,9 @@ def cases():
         for network in sorted(networks) or [None]:
             told = {**SMALL, "network": network} if network else SMALL
             yield name, with_classes(spec(name, {key: value for key, value in told.items() if key in known})), network
+        if "words" in known:
+            told = {key: value for key, value in (SMALL | READING).items() if key in known}
+            yield name, spec(name, told), "reading"
 
 
 def results(ranks):
@@ -49,13 +54,17 @@ def result(chosen, ranks):
     updates = [Update(model, objective, training, ranks=ranks) for objective in model.objectives()]
     noise = seeds.noise(seeds.uniform(*SHAPE), "items", rows=range(BATCH * STEPS + 11)).double()
     parts = {}
+    texts = torch.from_numpy(tokens([f"{number} things" for number in range(BATCH)]))
     for step in range(STEPS):
         batch = noise[step * BATCH : (step + 1) * BATCH]
+        beside = [] if labels is None else [labels]
+        beside += [1 - batch] if getattr(model, "sides", None) else []
+        beside += [texts, texts.roll(1, 0)[:, None]] if getattr(model, "words", 0) else []
         part = ranks.part(BATCH)
         for update in updates:
             if step in update.objective.when:
                 rows = slice(part.start, part.stop)
-                parts = update(step, batch[rows] if labels is None else (batch[rows], labels[rows]))
+                parts = update(step, (batch[rows], *(each[rows] for each in beside)) if beside else batch[rows])
     held_out = images.to_uint8(noise).numpy()
     score = validate(model, held_out, np.arange(BATCH * STEPS, len(held_out)), ranks)
     return {

@@ -205,7 +205,7 @@ def test_torchrun_brings_a_run_back_bit_identical(tmp_path):
 
 def command(*words):
     return subprocess.run(
-        [sys.executable, "-m", "nacre", *map(str, words)], capture_output=True, text=True, timeout=120
+        [sys.executable, "-m", "nacre", *map(str, words)], capture_output=True, text=True, timeout=300
     )
 
 
