@@ -33,7 +33,7 @@ def together(size, folder):
     port = str(launch._free_port())
     command = [sys.executable, str(HERE / "ranks_worker.py")]
     processes = [subprocess.Popen([*command, str(rank), str(size), port, str(folder)]) for rank in range(size)]
-    assert [process.wait(120) for process in processes] == [0] * size
+    assert [process.wait(300) for process in processes] == [0] * size
     return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(size)]
 
 
@@ -205,7 +205,7 @@ def test_torchrun_brings_a_run_back_bit_identical(tmp_path):
 
 def command(*words):
     return subprocess.run(
-        [sys.executable, "-m", "nacre", *map(str, words)], capture_output=True, text=True, timeout=300
+        [sys.executable, "-m", "nacre", *map(str, words)], capture_output=True, text=True, timeout=120
     )
 
 

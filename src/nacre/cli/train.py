@@ -76,7 +76,7 @@ def _use(run: Run, model: str | None) -> str:
     """The first command that the model of a run can be used with."""
     name = model or str(configuration.recorded(run.path)["model"])
     able = find_class(name) if model or name in CATALOGUE else None
-    return next((verb for verb in ("sample", "classify", "reconstruct", "encode") if hasattr(able, verb)), "sample")
+    return next((verb for verb in ("sample", "translate", "classify", "reconstruct", "encode") if hasattr(able, verb)), "sample")
 
 
 def _description(model: str | None) -> str:
