@@ -2,13 +2,14 @@
 
 import json
 
+import numpy as np
 import pytest
 import torch
 
 import nacre
 from nacre.cli import main
 from nacre.engine import checkpoint
-from nacre.engine.validate import validate
+from nacre.engine.validate import spread, validate
 from nacre.errors import ConfigError, TrainingError
 from nacre.models.ae import AE
 from nacre.models.vaegan import VAEGAN
@@ -134,3 +135,14 @@ def test_a_model_that_samples_is_judged_by_its_samples():
     better = validate(model, items, rows)
     assert better.beats(score.value)
     assert "reconstruction error" in validate(AE((1, 8, 8), hidden=(16,)), items, rows).name
+
+
+def test_what_is_looked_at_is_drawn_from_all_that_is_held_out():
+    """A folder's images come class by class: the first of them are of one class."""
+    rows = np.arange(5000)
+    chosen = spread(rows, 2000)
+    assert len(set(chosen)) == 2000
+    assert chosen.mean() == pytest.approx(2499.5, abs=100)
+    assert np.array_equal(chosen, spread(rows, 2000))
+    assert np.array_equal(spread(rows, 5000), rows)
+    assert spread(rows, 5000, shuffle=True)[:500].mean() == pytest.approx(2499.5, abs=200)

@@ -22,7 +22,7 @@ from nacre.engine.ranks import ALONE, Ranks
 from nacre.engine.settings import Training
 from nacre.engine.signals import HELD_OUT, TRAIN, Signals
 from nacre.engine.update import Update
-from nacre.engine.validate import Score, floats, validate
+from nacre.engine.validate import Score, floats, spread, validate
 from nacre.errors import CheckpointError, TrainingError
 from nacre.metrics.verdicts import Facts, Verdict
 from nacre.protocols import Logs
@@ -195,9 +195,10 @@ class Record:
             logger.warning(f"step {done:,}: {verdict.title}: {verdict.sentence} (nacre diagnose {self.path} says more)")
 
     def probe(self, shown: np.ndarray) -> Signals:
-        """What measures signals, on rows spread over what is trained on."""
-        rows = shown[:: max(1, len(shown) // TRAIN)][:TRAIN]
-        train, held_out = (floats(self.items, each, range(len(each))) for each in (rows, self.held_out[:HELD_OUT]))
+        """What measures signals."""
+        rows = spread(shown, TRAIN, shuffle=True)
+        chosen = (rows, spread(self.held_out, HELD_OUT, shuffle=True))
+        train, held_out = (floats(self.items, each, range(len(each))) for each in chosen)
         classes = None if self.classes is None else torch.from_numpy(self.classes[rows])
         return Signals(self.model, self.average.model, self.updates, train, held_out, self.training.seed, classes)
 

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from nacre import images
+from nacre import images, seeds
 from nacre.engine import sampling
 from nacre.engine.ranks import ALONE, Ranks
 from nacre.metrics.sliced import sliced_wasserstein
@@ -55,8 +55,8 @@ def validate(
     """
     known = rows[labels[rows] >= 0] if labels is not None else rows[:0]
     if isinstance(model, Classifies) and labels is not None and len(known) > 1:
-        return _accuracy(model, items, known[:MOST], labels, ranks)
-    rows = rows[: min(MOST, max(LEAST, SAMPLES // int(getattr(model, "k_eval", 1))))]
+        return _accuracy(model, items, spread(known, MOST), labels, ranks)
+    rows = spread(rows, min(MOST, max(LEAST, SAMPLES // int(getattr(model, "k_eval", 1)))))
     count, part = len(rows), ranks.part(len(rows))
     if count < 2:
         return None
@@ -82,6 +82,17 @@ def _accuracy(model: nn.Module, items: np.ndarray, rows: np.ndarray, labels: np.
     chances = sampling.apply(model.classify, floats(items, rows, part), model)  # type: ignore[arg-type]
     right = chances.argmax(1) == torch.from_numpy(labels[rows[part.start : part.stop]])
     return Score("accuracy", _whole(right.double(), len(rows), model, ranks).mean().item(), True, len(rows))
+
+
+def spread(rows: np.ndarray, most: int, *, shuffle: bool = False) -> np.ndarray:
+    """At most so many rows, drawn from all of them, for a folder's images come class by class; always the same ones.
+
+    Args:
+        rows: to choose from.
+        most: to choose.
+        shuffle: put them in random order even if all are taken, so that the first few are such a choice as well.
+    """
+    return rows[seeds.permutation(0, 0, len(rows))[:most]] if shuffle or len(rows) > most else rows
 
 
 def floats(items: np.ndarray, rows: np.ndarray, part: range) -> Tensor:

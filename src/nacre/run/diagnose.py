@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
-from nacre import data, images
+from nacre import data
 from nacre.engine import checkpoint
 from nacre.engine.log import read
 from nacre.engine.signals import HELD_OUT, TRAIN, Signals
+from nacre.engine.validate import floats, spread
 from nacre.errors import ConfigError
 from nacre.metrics.verdicts import LEAST, YOUNG, Facts, Verdict, verdicts
 from nacre.run import config as configuration
@@ -116,12 +116,9 @@ def _measured(path: Path, written: Mapping[str, Any], model: str | None, device:
         average.load_state_dict(state["average"] or state["model"])
         rows = rows_of(module, dataset, labels_of(module, dataset))
         held_out = dataset.rows("validation")
-        seen = rows[:: max(1, len(rows) // TRAIN)][:TRAIN]
-        train, unseen = (
-            images.to_float(torch.from_numpy(np.ascontiguousarray(dataset.items[each])))
-            for each in (seen, held_out[:HELD_OUT])
-        )
+        seen, unseen = spread(rows, TRAIN, shuffle=True), spread(held_out, HELD_OUT, shuffle=True)
+        train, others = (floats(dataset.items, each, range(len(each))) for each in (seen, unseen))
         classes = None if dataset.labels is None else torch.from_numpy(dataset.labels[seen])
-        signals = Signals(module, average, [], train, unseen, seed, classes).measure()
+        signals = Signals(module, average, [], train, others, seed, classes).measure()
         found.append({"step": step, "signals": {"items": len(rows), "held_out": len(held_out), **signals}})
     return found
