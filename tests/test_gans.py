@@ -301,10 +301,13 @@ def test_fourier_features_let_a_judge_see_the_width_of_a_mode():
     assert accuracy(0.0) < 0.55
 
 
+@pytest.mark.parametrize("model_class", [GAN, WGANGP, R3GAN])
 @pytest.mark.parametrize(("shape", "fourier"), [((1, 8, 8), 50.0), ((2,), 0.5)])
-def test_fourier_features_are_for_vectors_and_frequencies_from_one(shape, fourier):
+def test_fourier_features_are_for_vectors_and_frequencies_from_one(shape, fourier, model_class):
     with pytest.raises(ConfigError, match="fourier is a frequency of 1 and more, for vectors"):
-        R3GAN(shape, fourier=fourier)
+        model_class(shape, fourier=fourier)
+    judge = model_class((2,), fourier=20.0).get_submodule("critic" if model_class is WGANGP else "discriminator")
+    assert len(layers(judge, adversarial.Fourier)) == 1
 
 
 @pytest.mark.parametrize("model_class", [GAN, WGANGP, WGAN, R3GAN])

@@ -43,6 +43,8 @@ class GAN(nn.Module):
         discriminator_hidden: sizes of the discriminator's hidden layers, from the data to the verdict, where it is not
             to mirror the generator's.
         activation: of the discriminator's MLP: "leaky-relu" (.2), "relu", "elu", or "maxout" with 5 pieces.
+        fourier: highest frequency, in radians per unit, of random Fourier features through which the MLP's
+            discriminator reads vectors (Tancik et al. 2020); 0 for none.
         norm: "batch" or "none"; "auto" is batch norm in convolutional networks and none in MLPs. In the MLP's
             discriminator there never is any.
         beta1: Adam's decay of the mean gradient, in [0, 1); β₂ is .999.
@@ -70,6 +72,7 @@ class GAN(nn.Module):
         hidden: tuple[int, ...] = (256, 512),
         discriminator_hidden: tuple[int, ...] = (),
         activation: JudgeActivation = "leaky-relu",
+        fourier: float = 0.0,
         norm: Literal["auto", "batch", "none"] = "auto",
         beta1: float = 0.5,
         width: int = 32,
@@ -78,6 +81,7 @@ class GAN(nn.Module):
         super().__init__()
         at_least(1, latent_dim=latent_dim, hidden=hidden, discriminator_hidden=discriminator_hidden, width=width)
         at_least(0, r1=r1, r2=r2)
+        adversarial.check_fourier(shape, fourier)
         if not 0 <= beta1 < 1:
             raise ConfigError(f"beta1 must be from 0 to below 1, got {beta1}.")
         self.shape, self.latent_dim, self.classes = shape, latent_dim, classes
@@ -91,7 +95,7 @@ class GAN(nn.Module):
             mlp = partial(networks.decoder, kind=kind, hidden=hidden)
             make = partial(adversarial.batch_normed_mlp, hidden=hidden) if norm == "batch" else mlp
             sizes = discriminator_hidden or hidden[::-1]
-            judge = partial(adversarial.judge_mlp, hidden=sizes, activation=activation)
+            judge = partial(adversarial.judge_mlp, hidden=sizes, activation=activation, fourier=fourier)
         else:
             own: Norm = "none" if norm == "none" else "batch"
             make = partial(networks.decoder, kind=kind, width=width, norm=own)

@@ -13,7 +13,7 @@ from torch.optim import Adam
 
 from nacre import augment as augmentation
 from nacre import losses, networks
-from nacre.errors import ConfigError, at_least
+from nacre.errors import at_least
 from nacre.networks import Shape, adversarial
 from nacre.networks.adversarial import Generator, Judge
 from nacre.networks.dcgan import pyramid
@@ -186,10 +186,7 @@ class R3GAN(nn.Module):
         at_least(1, latent_dim=latent_dim, hidden=hidden, discriminator_hidden=discriminator_hidden)
         at_least(1, width=width, blocks=blocks)
         at_least(0, gamma=gamma, gamma_final=gamma_final, gamma_steps=gamma_steps)
-        if fourier and (networks.is_image(shape) or fourier < 1):
-            raise ConfigError(
-                f"fourier is a frequency of 1 and more, for vectors; got {fourier} for items of shape {shape}."
-            )
+        adversarial.check_fourier(shape, fourier)
         self.shape, self.latent_dim, self.classes = shape, latent_dim, classes
         self.gamma_at = partial(annealed, first=gamma, last=gamma_final, steps=gamma_steps)
         self.augment = augment

@@ -1,6 +1,6 @@
 """The Wasserstein GAN with a gradient penalty (Gulrajani et al. 2017, "Improved Training of Wasserstein GANs")."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, Literal
 
@@ -10,7 +10,7 @@ from torch.optim import Adam
 
 from nacre import losses, networks
 from nacre.errors import at_least
-from nacre.networks import Kind, Shape, adversarial
+from nacre.networks import Kind, Norm, Shape, adversarial
 from nacre.networks.adversarial import Generator, Judge
 from nacre.protocols import ALWAYS, Batch, Logs, Objective, Step
 from nacre.seeds import uniform
@@ -34,6 +34,8 @@ class WGANGP(nn.Module):
         network: "mlp", "conv" (DCGAN, the critic without batch norm), "resnet" (the paper's for CIFAR-10, at --width 128), or
             by the shape: conv for images of 16 pixels and more.
         hidden: sizes of the MLP's hidden layers, from the latent to the data; the critic mirrors them.
+        fourier: highest frequency, in radians per unit, of random Fourier features through which the MLP's
+            critic reads vectors (Tancik et al. 2020); 0 for none.
         width: channels of the critic's first convolution and of the generator's last hidden one; of a
             resnet, at all sizes up to 32 pixels, where half of conv's channels take about as long.
         classes: number of classes to condition both players on, 0 for none.
@@ -51,6 +53,7 @@ class WGANGP(nn.Module):
         pack: int = 1,
         network: Kind = "auto",
         hidden: tuple[int, ...] = (512, 512, 512),
+        fourier: float = 0.0,
         width: int = 64,
         classes: int = 0,
     ) -> None:
@@ -58,19 +61,19 @@ class WGANGP(nn.Module):
         at_least(1, latent_dim=latent_dim, hidden=hidden, width=width)
         at_least(1, n_critic=n_critic)
         at_least(0, gp_weight=gp_weight)
+        adversarial.check_fourier(shape, fourier)
         self.shape, self.latent_dim, self.classes = shape, latent_dim, classes
         self.n_critic, self.gp_weight, self.penalty = n_critic, gp_weight, penalty
         kind = networks.kind_for(shape, network)
         make = partial(networks.decoder, kind=kind, hidden=hidden, width=width)
-        # No batch norm in the critic: the penalty is on each item's gradient alone (section 4).
-        judge = partial(
-            networks.encoder,
-            kind=kind,
-            hidden=hidden[::-1],
-            width=width,
-            norm="layer" if layer_norm else "none",
-            bias=False,
-        )
+        judge: Callable[[Shape, int], nn.Module]
+        if kind == "mlp":
+            layers = hidden[::-1]
+            judge = partial(adversarial.judge_mlp, hidden=layers, activation="relu", bias=False, fourier=fourier)
+        else:
+            # No batch norm in the critic: the penalty is on each item's gradient alone (section 4).
+            norm: Norm = "layer" if layer_norm else "none"
+            judge = partial(networks.encoder, kind=kind, width=width, norm=norm, bias=False)
         self.generator = Generator(shape, self.code_dim, make)
         self.critic = Judge(shape, judge, classes=classes, pack=pack)
         self.prior = adversarial.prior(latent_dim, classes)

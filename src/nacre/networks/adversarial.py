@@ -232,6 +232,14 @@ class Fourier(nn.Module):
         return torch.cat([x, angles.sin(), angles.cos()], 1)
 
 
+def check_fourier(shape: Shape, fourier: float) -> None:
+    """Raise ConfigError for Fourier features of images, or of a frequency that is none."""
+    if fourier and (is_image(shape) or fourier < 1):
+        raise ConfigError(
+            f"fourier is a frequency of 1 and more, for vectors; got {fourier} for items of shape {shape}."
+        )
+
+
 def judge_mlp(
     shape: Shape,
     outputs: int,
