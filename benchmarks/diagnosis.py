@@ -643,7 +643,7 @@ def labels(truth: Mapping[str, Any]) -> set[str]:
     gross = has("distance", lambda x: x >= 0.4) or has("lost_fine", lambda x: x >= 0.5)
     if has("auc", lambda x: x <= 0.6) and truth["judge"] >= 0.9 and gross:
         found.add("weak-discriminator")
-    if has("swing", lambda x: x >= 0.25):
+    if has("swing", lambda x: x >= 0.4):
         found.add("oscillation")
     if has("auc_train", lambda x: x >= 0.62):
         found.add("overfit-discriminator")
@@ -651,13 +651,13 @@ def labels(truth: Mapping[str, Any]) -> set[str]:
         found.add("posterior-collapse")
     if has("explained", lambda x: x <= 0.3):
         found.add("blurry-decoder")
-    if has("nearest", lambda x: x <= 0.6) and truth["copies"] >= 0.4:
+    if has("nearest", lambda x: x <= 0.8) and truth["copies"] >= 0.2:
         found.add("memorization")
     gap = has("explained", lambda x: truth["explained_train"] - x >= 0.08)
     nats = has("elbo", lambda x: truth["elbo_train"] - x >= 0.05 * abs(truth["elbo_train"]))
     if truth["train"] < 5000 and (gap or nats or found & {"overfit-discriminator", "memorization"}):
         found.add("little-data")
-    if any(share >= 0.7 for share in truth.get("dead", {}).values()):
+    if any(share >= 0.75 for share in truth.get("dead", {}).values()):
         found.add("dead-units")
     if any(has(name, lambda x: x >= 0.1) for name in ("beyond", "explained_beyond")):
         found.add("value-range")
