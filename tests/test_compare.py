@@ -150,6 +150,8 @@ def test_the_best_are_those_that_nothing_tells_apart():
     assert [line.best for line in found.lines] == [("a", "b"), ("c",)]
     assert not any(line.tie for line in found.lines)
     assert table(columns[:2], "").lines[0].tie
+    assert words.marks(found, found.lines[0]) == ["best", "tied", ""]
+    assert words.marks(found, table(columns[:2], "").lines[0]) == ["", "", ""]
     assert words.order(found.lines[0]) == "a before c; b before c"
     alone = table([column("a", [row("x", 1.0)]), column("b", [row("y", 1.0)])], "").lines
     assert [line.best for line in alone] == [(), ()]

@@ -30,8 +30,8 @@ MANY = 30
 
 LEGEND = (
     "↑ more is better, ↓ less is better, ≈ the nearer to the floor the better. The floor, a band in the drawings, is what real "
-    "items score in the samples' place. Marked are the best and all that nothing tells from it; in a line without a mark, "
-    "nothing tells any of them apart, or nothing could be tested."
+    "items score in the samples' place. Green and bold is the best number, pale green what nothing tells from it; in a line "
+    "without green, nothing tells any of them apart, or nothing could be tested."
 )
 
 JUDGED = (
@@ -42,10 +42,11 @@ JUDGED = (
 
 OWN_CSS = """\
 main { max-width: 1320px; }
-td.best { background: color-mix(in srgb, var(--good) 14%, transparent); font-weight: 600; }
+td.best { background: color-mix(in srgb, var(--good) 24%, transparent); font-weight: 600; }
+td.tied { background: color-mix(in srgb, var(--good) 9%, transparent); }
 td small { display: block; color: var(--muted); font-weight: 400; font-size: 11.5px; }
 th.group { text-align: left; padding-top: 18px; font-weight: 600; color: var(--ink); }
-thead th { vertical-align: bottom; font-size: 14px; color: var(--ink); }
+thead th { vertical-align: bottom; white-space: nowrap; font-size: 14px; color: var(--ink); }
 td.words { text-align: left; }
 .pictures { display: grid; grid-template-columns: repeat(auto-fill, minmax(200px, 1fr)); gap: 18px; }
 .pictures img { width: 100%; image-rendering: pixelated; }
@@ -169,15 +170,15 @@ def _row(comparison: Comparison, line: Line) -> str:
     caution = f'<span class="caution">{escape(line.caution)}</span>' if line.caution else ""
     name = f'{escape(line.name)} <span class="better">{ARROWS[line.better]}</span>{caution}'
     head = f'<td title="{escape(line.protocol)}">{name}</td>'
-    return f"<tr>{head}{''.join(cells)}{_cell(line.floor, False)}<td>{forest(line)}</td></tr>"
+    return f"<tr>{head}{''.join(cells)}{_cell(line.floor, '')}<td>{forest(line)}</td></tr>"
 
 
-def _cell(estimate: Estimate | None, best: bool) -> str:
+def _cell(estimate: Estimate | None, place: words.Mark) -> str:
     if estimate is None:
         return f"<td>{NOTHING}</td>"
     value, ends = number(estimate.value, half_width(estimate)), interval(estimate)
     more = f"<small>{ends}</small>" if ends != NOTHING else ""
-    mark = ' class="best"' if best else ""
+    mark = f' class="{place}"' if place else ""
     return f"<td{mark}>{value}{more}</td>"
 
 

@@ -78,8 +78,8 @@ class Line:
         floor: real items against other real items.
         cells: for each column its number; None where the metric is undefined for it.
         pairs: all pairs of columns that have the metric and could be compared on it.
-        best: names of the columns that are the best: the one with the best number, and those not really different from it.
-            Empty where fewer than two can be compared, or none of the differences could be tested.
+        best: names of columns: that with the best number, and then those that nothing tells from it. Empty where fewer than
+            two can be compared, or none of the differences could be tested.
     """
 
     name: str
@@ -345,7 +345,7 @@ def _best(line: Line, columns: Sequence[Column]) -> tuple[str, ...]:
         if best in (pair.first, pair.second) and not pair.better
         for name in (pair.first, pair.second)
     }
-    return tuple(name for name in scores if name == best or name in level)
+    return (best, *(name for name in scores if name in level and name != best))
 
 
 def _finite(value: Any) -> Any:

@@ -5,15 +5,20 @@ import io
 import math
 import textwrap
 from collections.abc import Sequence
+from typing import Literal, TypeAlias
 
 from nacre.metrics.intervals import Estimate
 from nacre.run.comparison.table import Column, Comparison, Line, Pair
 from nacre.run.evaluation.words import ARROWS, NOTHING, half_width, number
 
+Mark: TypeAlias = Literal["best", "tied", ""]
+
+SIGNS: dict[Mark, str] = {"best": "*", "tied": "~", "": " "}
+
 LEGEND = (
     "↑ more is better, ↓ less is better, ≈ the nearer to the floor the better; the floor is what real items score in the "
-    "samples' place. * marks the best and all that nothing tells from it; where there is no *, nothing tells any of them apart, "
-    "or nothing could be tested."
+    "samples' place. * is the best number, and ~ marks what nothing tells from it; in a line without marks, nothing tells any of "
+    "them apart, or nothing could be tested."
 )
 
 FEW_SEEDS = 4
@@ -47,7 +52,7 @@ def text(comparison: Comparison, width: int = 100) -> str:
     """The table of a terminal, in several parts where it would be wider than `width` characters."""
     parts = [_wrapped(comparison.protocol + ".", width)]
     body = [
-        [_marked(cell(each), mark) for each, mark in zip(line.cells, marks(comparison, line), strict=True)]
+        [cell(each) + SIGNS[mark] for each, mark in zip(line.cells, marks(comparison, line), strict=True)]
         for line in comparison.lines
     ]
     names = [column.name + " " for column in comparison.columns]
@@ -75,9 +80,11 @@ def text(comparison: Comparison, width: int = 100) -> str:
     return "\n\n".join(parts)
 
 
-def marks(comparison: Comparison, line: Line) -> list[bool]:
-    """Which columns are the best on a metric; none of them where nothing tells any apart."""
-    return [column.name in line.best and not line.tie for column in comparison.columns]
+def marks(comparison: Comparison, line: Line) -> list[Mark]:
+    """What each column is on a metric: the best, tied with it, or neither; neither where nothing tells any apart."""
+    told = () if line.tie else line.best
+    known: dict[str, Mark] = {**dict.fromkeys(told, "tied"), **dict.fromkeys(told[:1], "best")}
+    return [known.get(column.name, "") for column in comparison.columns]
 
 
 def given(comparison: Comparison) -> list[list[str]]:
@@ -132,7 +139,7 @@ def as_csv(comparison: Comparison) -> str:
     writer.writerow(CSV_FIELDS)
     for line in comparison.lines:
         for column, whole in zip(comparison.columns, line.cells, strict=True):
-            place = ("best" if len(line.best) == 1 else "tied") if column.name in line.best else ""
+            place = "" if column.name not in line.best else "best" if column.name == line.best[0] else "tied"
             writer.writerow(_record(line, column, "", whole, place))
             if len(column.evaluations) > 1:
                 for seed, each in zip(column.seeds, column.evaluations, strict=True):
@@ -142,12 +149,12 @@ def as_csv(comparison: Comparison) -> str:
 
 
 def as_latex(comparison: Comparison) -> str:
-    """A table for booktabs; the best of each line, and what is not really different from it, in bold."""
+    """A table for booktabs; the best of each line in bold, what nothing tells from it underlined."""
     heads = " & ".join(["", *(escaped(column.name) for column in comparison.columns), "floor"])
     rows = []
     for line in comparison.lines:
         cells = [_tex_cell(each, mark) for each, mark in zip(line.cells, marks(comparison, line), strict=True)]
-        rows.append(" & ".join([escaped(f"{line.name} {ARROWS[line.better]}"), *cells, _tex_cell(line.floor, False)]))
+        rows.append(" & ".join([escaped(f"{line.name} {ARROWS[line.better]}"), *cells, _tex_cell(line.floor, "")]))
     body = "".join(f"    {row} \\\\\n" for row in rows)
     caption = escaped(f"{comparison.protocol}. {comparison.covers}. {BOLD}")
     return (
@@ -157,7 +164,9 @@ def as_latex(comparison: Comparison) -> str:
     )
 
 
-BOLD = "Bold: the best, and what is not really different from it (5 %, Holm's correction over all pairs and metrics)."
+BOLD = (
+    "Bold: the best number; underlined: what nothing tells from it (5 %, Holm's correction over all pairs and metrics)."
+)
 
 
 def escaped(words: str) -> str:
@@ -186,10 +195,6 @@ def _aligned(rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(lines)
 
 
-def _marked(words: str, mark: bool) -> str:
-    return words + ("*" if mark else " ")
-
-
 def _wrapped(words: str, width: int, later: str = "") -> str:
     lines = textwrap.wrap(words, width, subsequent_indent=later, break_long_words=False, break_on_hyphens=False)
     return "\n".join(lines)
@@ -209,12 +214,12 @@ def _record(line: Line, column: Column, seed: str, estimate: Estimate | None, pl
     return [line.name, line.better, column.name, seed, *plain, place, line.protocol, line.caution]
 
 
-def _tex_cell(estimate: Estimate | None, bold: bool) -> str:
+def _tex_cell(estimate: Estimate | None, mark: Mark) -> str:
     if estimate is None:
         return "--"
     half = half_width(estimate)
     value = _tex_number(number(estimate.value, half))
-    told = f"\\mathbf{{{value}}}" if bold else value
+    told = {"best": f"\\mathbf{{{value}}}", "tied": f"\\underline{{{value}}}", "": value}[mark]
     return f"${told} \\pm {_tex_number(number(half, half))}$" if half > 0 else f"${told}$"
 
 
