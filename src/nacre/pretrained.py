@@ -68,8 +68,10 @@ class Pretrained:
         if not isinstance(count, int) or count < 1:
             raise ConfigError(f"the number of samples must be 1 or more, got {count}.")
         number = None if label is None else self.class_number(label)
-        rows, rest = range(first, first + count), {"truncation": truncation, "reject_worst": reject_worst}
-        return sampling.draw(self.module, rows, seed=seed, chunk=batch_size, label=number, **rest)[0]
+        rest: dict[str, Any] = {"truncation": truncation, "reject_worst": reject_worst}
+        return sampling.draw(
+            self.module, range(first, first + count), seed=seed, chunk=batch_size, label=number, **rest
+        )[0]
 
     def imagine(
         self,

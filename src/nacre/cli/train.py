@@ -68,7 +68,9 @@ def report(play: Callable[[], Run], model: str | None) -> int:
         return STOPPED
     if run.score:
         print(run.score)
-    print(f"done: {run.done:,} steps in {run.path}; next: nacre {_use(run, model)} {shlex.quote(str(run.path))}{own}")
+    verb = _use(run, model)
+    what = " IMAGE" if verb == "translate" else ""
+    print(f"done: {run.done:,} steps in {run.path}; next: nacre {verb} {shlex.quote(str(run.path))}{what}{own}")
     return 0
 
 
@@ -76,7 +78,8 @@ def _use(run: Run, model: str | None) -> str:
     """The first command that the model of a run can be used with."""
     name = model or str(configuration.recorded(run.path)["model"])
     able = find_class(name) if model or name in CATALOGUE else None
-    return next((verb for verb in ("sample", "translate", "classify", "reconstruct", "encode") if hasattr(able, verb)), "sample")
+    verbs = ("sample", "translate", "classify", "reconstruct", "encode")
+    return next((verb for verb in verbs if hasattr(able, verb)), "sample")
 
 
 def _description(model: str | None) -> str:

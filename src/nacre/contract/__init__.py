@@ -285,7 +285,7 @@ def capabilities_hold(subject: Subject) -> str:
         first, second = outputs[verb](), outputs[verb]()
         demand(torch.equal(first, second), f"{verb} gives something else the second time")
         demand(bool(first.isfinite().all()), f"{verb} gives numbers that are not finite")
-        _demand_shape(verb, first, model.shape_b if verb == "translate a2b" else subject.shape)
+        _demand_shape(verb, first, subject.shape_b if verb == "translate a2b" else subject.shape)
     return ", ".join(verbs) or "none"
 
 

@@ -50,10 +50,17 @@ class Subject:
         """Whether the model learns from two kinds of images, "paired" or "unpaired"; None for one that does not."""
         return getattr(find_class(self.spec.name), "sides", None)
 
+    @property
+    def shape_b(self) -> tuple[int, ...]:
+        """The shape of items of side B, for a model that has one."""
+        shape: Any = self.build().shape_b
+        return tuple(shape)
+
     def items(self, count: int = 64, side: str = "a") -> np.ndarray:
         """Items of the model's kind: smooth random uint8 images, or float32 vectors."""
-        shape = self.shape if side == "a" else self.build().shape_b
-        noise = seeds.noise(seeds.normal(*shape), "contract", *([side] if side != "a" else []), rows=range(count))
+        shape = self.shape if side == "a" else self.shape_b
+        address = ("contract",) if side == "a" else ("contract", side)
+        noise = seeds.noise(seeds.normal(*shape), *address, rows=range(count))
         if not is_image(shape):
             return noise.numpy()
         smooth = torch.nn.functional.avg_pool2d(noise, 3, 1, 1, count_include_pad=False)
@@ -77,9 +84,8 @@ class Subject:
         """64 captions of the items, for a model that reads; a few are alike."""
         if not self.spec.complete().get("words", 0):
             return []
-        return [
-            f"a {color} {thing}" for color in ("red", "green", "blue", "grey") for thing in "cat dog hat cup".split()
-        ] * 4
+        things = ("cat", "dog", "hat", "cup")
+        return [f"a {color} {thing}" for color in ("red", "green", "blue", "grey") for thing in things] * 4
 
     def stream(self) -> Stream | Pairs | Captioned:
         """The batches of a training."""

@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Sequence
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -12,6 +13,14 @@ from nacre.errors import DataError
 
 WRONG = 15
 """Captions of other images that come with each."""
+
+
+class Batches(Protocol):
+    """Step ↦ this rank's part of its batch, on the device."""
+
+    device: torch.device
+
+    def batch(self, step: int) -> Any: ...
 
 
 class Stream:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 
-from nacre.data.stream import Stream
+from nacre.data.stream import Batches
 from nacre.engine.average import Average
 from nacre.engine.ranks import AGREE_EVERY
 from nacre.engine.record import Record
@@ -12,7 +12,7 @@ from nacre.engine.update import Update
 def train(
     updates: Sequence[Update],
     average: Average,
-    stream: Stream,
+    stream: Batches,
     record: Record,
     *,
     start: int,

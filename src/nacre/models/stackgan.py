@@ -2,7 +2,8 @@
 
 from collections.abc import Mapping
 from functools import partial
-from typing import Any
+from itertools import pairwise
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -140,10 +141,12 @@ class StackGAN(nn.Module):
             fakes = self.generator(self.code(step.noise["z"], drawn))
             told, wrong = self.means(texts[0]), self.means(texts[1])
         total, parts = x.new_zeros(()), {}
-        for number, (judge, real, fake) in enumerate(zip(self.judges, smaller(x, self.shapes), fakes, strict=True)):
+        for number, (judge, real, fake) in enumerate(
+            zip(self.scale_judges(), smaller(x, self.shapes), fakes, strict=True)
+        ):
             on_real, on_fake = judge(real), judge(fake)
             loss = self.alone_weight * losses.discriminator_loss(judge.image(on_real), judge.image(on_fake))
-            if self.words:
+            if told is not None and wrong is not None:
                 loss = loss + losses.discriminator_loss(judge.pair(on_real, told), judge.pair(on_fake, told))
                 loss = loss + F.softplus(judge.pair(on_real, wrong)).mean()
             total, parts[f"judge_{number}"] = total + loss, loss
@@ -156,20 +159,22 @@ class StackGAN(nn.Module):
         fakes = self.generator(self.code(step.noise["z"], drawn))
         means = self.means(texts[0])
         total, parts = fakes[0].new_zeros(()), {}
-        for number, (judge, fake) in enumerate(zip(self.judges, fakes, strict=True)):
+        for number, (judge, fake) in enumerate(zip(self.scale_judges(), fakes, strict=True)):
             features = judge(fake)
             loss = self.alone_weight * losses.non_saturating_generator_loss(judge.image(features))
-            if self.words:
+            if means is not None:
                 loss = loss + losses.non_saturating_generator_loss(judge.pair(features, means))
             total, parts[f"fooling_{number}"] = total + loss, loss
         if self.words:
             total, parts["kl"] = total + self.kl_weight * kl, kl
         if self.color and len(fakes) > 1:
-            parts["color"] = sum(
-                (color_distance(*pair) for pair in zip(fakes, fakes[1:], strict=False)), total.new_zeros(())
-            )
+            parts["color"] = torch.stack([color_distance(*pair) for pair in pairwise(fakes)]).sum()
             total = total + self.color * parts["color"]
         return total, parts
+
+    def scale_judges(self) -> list[ScaleJudge]:
+        """The judges, of the smallest size first."""
+        return cast(list[ScaleJudge], list(self.judges))
 
     @property
     def alone_weight(self) -> float:
@@ -213,9 +218,8 @@ class StackGAN(nn.Module):
 
     def realness(self, x: Tensor) -> Tensor:
         """The logit of the judge of the full size, without text: (N, *shape) ↦ (N,)."""
-        judge = self.judges[-1]
-        logits: Tensor = judge.image(judge(x))  # type: ignore[operator]
-        return logits
+        judge = self.scale_judges()[-1]
+        return judge.image(judge(x))
 
     def sample(self, noise: Mapping[str, Tensor]) -> Tensor:
         """Images of the full size, of the vectors in "text" (N, text_dim), or else of captions that it has kept."""

@@ -116,7 +116,7 @@ class ScaleJudge(nn.Module):
         sizes = pyramid(shape)
         *layers, last, _ = dcgan_encoder(shape, 1, width=width)
         self.body = nn.Sequential(*layers)
-        channels = last.in_channels
+        channels = int(last.in_channels)  # type: ignore[arg-type]
         self.alone = nn.Conv2d(channels, 1, sizes[-1])
         self.mixed = None
         if told:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from nacre.errors import CheckpointError
 from nacre.pretrained import Pretrained
@@ -37,11 +37,11 @@ def convert_cyclegan(given: Mapping[str, Path], image_size: int) -> Pretrained:
     settings = facts[0]
     judges = {part: laid_out(states[part], given[part]) for part in ("judge_a", "judge_b") if part in states}
     if judges:
-        settings |= of_judge(next(iter(judges.values())))
+        settings = {**settings, **of_judge(next(iter(judges.values())))}
     shape = (settings.pop("inputs"), image_size, image_size)
     chosen = spec("cyclegan", {**settings, "pool": 0})
-    module = chosen.build(shape)
-    for part, state in {**translators, **judges}.items():
+    module: nn.Module = chosen.build(shape)
+    for part, state in [*translators.items(), *judges.items()]:
         wanted = module.get_submodule(part).state_dict()
         own = {name: value for name, value in state.items() if name in wanted}
         try:

@@ -61,7 +61,7 @@ class Plan:
         """
         asked, other = self.asked.training, self.data.other
         return (
-            dataclasses.replace(self.asked.data, data=self.data.source, data_b=other and other.source),
+            dataclasses.replace(self.asked.data, data=self.data.source, data_b=None if other is None else other.source),
             dataclasses.replace(
                 self.training,
                 log_every=asked.log_every,

@@ -21,6 +21,7 @@ from torch import nn
 from nacre import seeds
 from nacre.data import DataSet
 from nacre.data.captions import vocabulary
+from nacre.data.stream import Batches
 from nacre.engine import checkpoint, folder, loop, numerics
 from nacre.engine.average import Average, tensors
 from nacre.engine.clock import Clock
@@ -33,8 +34,8 @@ from nacre.engine.validate import Score
 from nacre.errors import ConfigError, Interrupted, TrainingError
 from nacre.metrics.verdicts import Facts, Verdict
 from nacre.run.labels import labels_of, rows_of
-from nacre.run.place import stem
-from nacre.run.streams import Batches, both_rows, described, sides_of, words_of
+from nacre.run.place import called, stem
+from nacre.run.streams import both_rows, described, sides_of, words_of
 from nacre.spec import Spec
 
 logger = logging.getLogger("nacre")
@@ -101,7 +102,7 @@ def resolve(training: Training, chosen: Spec, dataset: DataSet) -> Training:
     signal_every = max(100, steps // 64) if training.signal_every is None else training.signal_every
     sample_every = max(1000, steps // 50) if training.sample_every is None else training.sample_every
     lr_schedule = training.lr_schedule or recommended["lr_schedule"]
-    written = {
+    written: dict[str, Any] = {
         "lr_schedule": lr_schedule,
         "log_every": log_every,
         "sample_every": sample_every,
@@ -262,7 +263,7 @@ def _record(path: Path, session: Session, updates: list[Update], average: Averag
         assert data.other is not None
         others = data.other.items[rows]
     settings = {**chosen.complete(), **dataclasses.asdict(training)}
-    about = Facts(str(path), training.steps or 0, len(shown), len(held_out), settings)
+    about = Facts(called(path, chosen.name), training.steps or 0, len(shown), len(held_out), settings)
     return Record(
         *(path, model, average, updates, training, data.items, held_out, share, start, ranks, labels),
         about=about,

@@ -9,14 +9,12 @@ from torch import nn
 from nacre import seeds
 from nacre.data import DataSet, captions, sides
 from nacre.data.dataset import Split
-from nacre.data.stream import Captioned, Pairs, Stream
+from nacre.data.stream import Batches, Captioned, Pairs, Stream
 from nacre.engine.ranks import ALONE, Ranks
 from nacre.engine.settings import Training
 from nacre.errors import ConfigError, DataError
 from nacre.protocols import SamplesFromText
 from nacre.run.labels import labels_of, rows_of
-
-Batches = Stream | Pairs | Captioned
 
 
 def stream_of(

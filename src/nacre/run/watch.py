@@ -5,13 +5,13 @@ from collections.abc import Collection, Iterator
 import torch
 from torch import nn
 
-from nacre.data.stream import Stream
+from nacre.data.stream import Batches
 from nacre.engine import numerics
 from nacre.engine.settings import Training
 from nacre.engine.update import Update
 
 
-def watch(model: nn.Module, stream: Stream, training: Training, moments: Collection[int]) -> Iterator[int]:
+def watch(model: nn.Module, stream: Batches, training: Training, moments: Collection[int]) -> Iterator[int]:
     """Play a model's objectives, and hand over at each of the moments: the model is then as it is after so many steps.
 
     Args:
