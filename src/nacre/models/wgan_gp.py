@@ -34,6 +34,8 @@ class WGANGP(nn.Module):
         network: "mlp", "conv" (DCGAN, the critic without batch norm), "resnet" (the paper's for CIFAR-10, at --width 128), or
             by the shape: conv for images of 16 pixels and more.
         hidden: sizes of the MLP's hidden layers, from the latent to the data; the critic mirrors them.
+        critic_hidden: sizes of the critic's hidden layers, from the data to the value, where it is not to mirror the
+            generator's.
         fourier: highest frequency, in radians per unit, of random Fourier features through which the MLP's
             critic reads vectors (Tancik et al. 2020); 0 for none.
         width: channels of the critic's first convolution and of the generator's last hidden one; of a
@@ -53,12 +55,13 @@ class WGANGP(nn.Module):
         pack: int = 1,
         network: Kind = "auto",
         hidden: tuple[int, ...] = (512, 512, 512),
+        critic_hidden: tuple[int, ...] = (),
         fourier: float = 0.0,
         width: int = 64,
         classes: int = 0,
     ) -> None:
         super().__init__()
-        at_least(1, latent_dim=latent_dim, hidden=hidden, width=width)
+        at_least(1, latent_dim=latent_dim, hidden=hidden, critic_hidden=critic_hidden, width=width)
         at_least(1, n_critic=n_critic)
         at_least(0, gp_weight=gp_weight)
         adversarial.check_fourier(shape, fourier)
@@ -68,7 +71,7 @@ class WGANGP(nn.Module):
         make = partial(networks.decoder, kind=kind, hidden=hidden, width=width)
         judge: Callable[[Shape, int], nn.Module]
         if kind == "mlp":
-            layers = hidden[::-1]
+            layers = critic_hidden or hidden[::-1]
             judge = partial(adversarial.judge_mlp, hidden=layers, activation="relu", bias=False, fourier=fourier)
         else:
             # No batch norm in the critic: the penalty is on each item's gradient alone (section 4).
