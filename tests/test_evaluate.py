@@ -231,7 +231,7 @@ def test_an_autoencoder_is_asked_for_reconstructions_alone(shared, place):
 
 
 def test_numbers_do_not_depend_on_the_batch_size(shared, vae):
-    one, other, whole = (evaluate(vae, samples=40, extractor="random", batch_size=size) for size in (1, 7, 1000))
+    one, other, whole = (evaluate(vae, samples=30, extractor="random", batch_size=size) for size in (1, 7, 1000))
     for row in whole.rows:
         for less in (one, other):
             assert less[row.name].estimate.value == pytest.approx(row.estimate.value, rel=1e-5, abs=1e-6), row.name
@@ -333,7 +333,7 @@ def test_the_command_prints_a_table_and_writes_a_page(shared, gan, capsys, tmp_p
 class Balance(HTMLParser):
     """Checks that what is opened is closed, and gathers what is loaded from elsewhere."""
 
-    VOID = ("meta", "img", "br", "col", "line", "rect", "circle", "path", "polyline")
+    VOID = ("meta", "img", "col")
 
     def __init__(self):
         super().__init__()

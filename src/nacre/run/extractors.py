@@ -13,6 +13,7 @@ from torch import Tensor
 from nacre import images, seeds
 from nacre.data import DataSet
 from nacre.data.cache import cache_folder
+from nacre.data.progress import bar
 from nacre.errors import CheckpointError, ConfigError
 from nacre.metrics import classifiers
 from nacre.metrics.classifiers import ARCHITECTURE, Classifier, Referee
@@ -137,15 +138,17 @@ def train(dataset: DataSet, kind: str, seed: int = 0) -> Classifier:
     steps = _steps(len(rows))
     optimizer = torch.optim.AdamW(network.parameters(), PEAK_RATE, weight_decay=WEIGHT_DECAY)
     address = seeds.mix(seed, kind) & seeds.LARGEST_SEED
-    for step in range(steps):
-        for group in optimizer.param_groups:
-            group["lr"] = PEAK_RATE * min(10 * (step + 1) / steps, (steps - step) / (0.9 * steps), 1.0)
-        chosen = rows[_batch(address, step, len(rows))]
-        logits = network.logits(_augmented(dataset, chosen, address, step))
-        loss = F.cross_entropy(logits, torch.from_numpy(dataset.labels[chosen]))
-        optimizer.zero_grad()
-        torch.autograd.backward(loss)
-        optimizer.step()
+    with bar(steps, f"training a classifier ({kind})", "step", True) as shown:
+        for step in range(steps):
+            for group in optimizer.param_groups:
+                group["lr"] = PEAK_RATE * min(10 * (step + 1) / steps, (steps - step) / (0.9 * steps), 1.0)
+            chosen = rows[_batch(address, step, len(rows))]
+            logits = network.logits(_augmented(dataset, chosen, address, step))
+            loss = F.cross_entropy(logits, torch.from_numpy(dataset.labels[chosen]))
+            optimizer.zero_grad()
+            torch.autograd.backward(loss)
+            optimizer.step()
+            shown.update()
     return network.eval().requires_grad_(False)
 
 
