@@ -156,7 +156,9 @@ class Detector:
         """The mean distance to the nearest normal items, each feature divided by its deviation among these."""
         if not hasattr(self, "reference_"):
             raise ConfigError("the detector does not know yet what is normal; call fit first.")
-        parts = [torch.cdist(part / self.scale_, self.reference_) for part in self._seen(items).split(latents.CHUNK)]
+        parts = [
+            torch.cdist(part / self.scale_, self.reference_) for part in torch.split(self._seen(items), latents.CHUNK)
+        ]
         count = min(self.neighbours, len(self.reference_))
         return torch.cat(parts).topk(count, 1, largest=False).values.mean(1)
 
@@ -179,9 +181,10 @@ class Detector:
 
     def _noisily(self, items: Tensor, ask: Any) -> Tensor:
         """The mean over draws of noise that are the same for every item."""
-        draws, total = self.model.likelihood_draws, 0.0  # type: ignore[union-attr]
+        draws: Any = self.model.likelihood_draws
+        parts = []
         for draw in range(DRAWS):
-            one = seeds.noises(draws, self.seed, "anomaly", rows=range(draw, draw + 1), dtype=items.dtype)  # type: ignore[arg-type]
+            one = seeds.noises(draws, self.seed, "anomaly", rows=range(draw, draw + 1), dtype=items.dtype)
             noise = {name: value.to(items.device) for name, value in one.items()}
 
             def asked(part: Tensor, noise: dict[str, Tensor] = noise) -> Tensor:
@@ -189,9 +192,8 @@ class Detector:
                     part, {name: value.expand(len(part), *value.shape[1:]) for name, value in noise.items()}
                 ).double()
 
-            total = total + latents.apply(self.model, asked, items) / DRAWS
-        assert isinstance(total, Tensor)
-        return total
+            parts.append(latents.apply(self.model, asked, items))
+        return torch.stack(parts).mean(0)
 
     def _regret(self, items: Tensor) -> Tensor:
         """Likelihood regret: the ELBO with the best q(z) = N(μ, σ²) of the item's own, less the one with the encoder's.
@@ -206,7 +208,7 @@ class Detector:
             items.device
         )
         parts = []
-        for part in items.split(latents.CHUNK):
+        for part in torch.split(items, latents.CHUNK):
             noise = {name: value.to(items.device).expand(len(part), *value.shape[1:]) for name, value in one.items()}
             x = model.likelihood.observe(part, noise)
             with torch.no_grad():
@@ -233,16 +235,14 @@ def method_for(model: nn.Module, method: Method) -> str:
     """
     if method == "auto":
         method = "reconstruction" if isinstance(model, Reconstructs) else "features"
+    shape: tuple[int, ...] = tuple(getattr(model, "shape", ()))
     needs: dict[str, tuple[bool, str]] = {
         "reconstruction": (isinstance(model, Reconstructs), "does not reconstruct"),
         "inversion": (isinstance(model, Decodes), "does not decode, so that nothing can be searched for"),
         "features": (True, ""),
         "realness": (isinstance(model, Discriminates), "has no discriminator"),
         "likelihood": (isinstance(model, LogLikelihood), "has no likelihood"),
-        "complexity": (
-            isinstance(model, LogLikelihood) and is_image(tuple(model.shape)),
-            "has no likelihood of images",
-        ),  # type: ignore[arg-type]
+        "complexity": (isinstance(model, LogLikelihood) and is_image(shape), "has no likelihood of images"),
         "regret": (
             isinstance(model, Encodes)
             and all(hasattr(model, name) for name in ("posterior", "log_density", "likelihood")),

@@ -135,7 +135,9 @@ def total_variation(change: Tensor) -> Tensor:
 def _scaled(features: Features, images: Tensor) -> Callable[[Tensor], Tensor]:
     """The features of images as one vector each, every layer scaled: (N, C, H, W) ↦ (N, F)."""
     with torch.no_grad():
-        squares = [[layer.square().flatten(1).mean(1) for layer in features(part)] for part in images.split(CHUNK)]
+        squares = [
+            [layer.square().flatten(1).mean(1) for layer in features(part)] for part in torch.split(images, CHUNK)
+        ]
     if not squares[0]:
         raise ConfigError("these features have no layers; take another network.")
     scales = [torch.cat(each).mean().clamp(min=1e-12).rsqrt() for each in zip(*squares, strict=True)]
@@ -152,13 +154,13 @@ def _mean_of_nearest(flat: Callable[[Tensor], Tensor], images: Tensor, others: T
 
     Nothing is kept of the others but their distances: the features of all would fill the memory.
     """
-    own = torch.cat([flat(part) for part in images.split(CHUNK)])
+    own = torch.cat([flat(part) for part in torch.split(images, CHUNK)])
     parts = []
-    for part in others.split(CHUNK):
+    for part in torch.split(others, CHUNK):
         there = flat(part)
         parts.append(torch.stack([(there - each).square().mean(1) for each in own]))
     nearest = torch.cat(parts, 1).topk(min(count, len(others)), 1, largest=False).indices
-    return torch.stack([torch.cat([flat(p) for p in others[rows].split(CHUNK)]).mean(0) for rows in nearest])
+    return torch.stack([torch.cat([flat(p) for p in torch.split(others[rows], CHUNK)]).mean(0) for rows in nearest])
 
 
 def _reconstructed(

@@ -120,7 +120,7 @@ def inpaint(
     with latents.evaluating(model):
         pool = _pool(model, how, seed)
         prior = prior_loss(model, pool.items)
-        for rows in torch.arange(len(images)).split(chunk):
+        for rows in torch.split(torch.arange(len(images)), chunk):
             parts.append(_search(model, images[rows], hole[rows], weights[rows], how, pool, prior))
             if tell:
                 tell(len(rows))

@@ -56,7 +56,8 @@ class VGG19(nn.Module):
         h, seen = (images.expand(-1, 3, -1, -1) - self.mean) / self.std, []
         for number, block in enumerate(self.blocks):
             h = F.max_pool2d(h, 2) if number else h
-            for place, layer in enumerate(block):  # type: ignore[arg-type]
+            assert isinstance(block, nn.ModuleList)
+            for place, layer in enumerate(block):
                 h = F.relu(layer(h))
                 if number >= 2 and place == 0:
                     seen.append(h)

@@ -148,9 +148,14 @@ def _pieces(draw: Callable[[range], Drawn], numbers: range, tell: Callable[[int]
 def _write(path: Path, form: Form, pieces: Iterator[Piece], classes: tuple[str, ...]) -> None:
     if form == "png":
         return _folder(path, pieces)
-    writers = {"parquet": partial(_parquet, classes=classes), "webdataset": _tar, "npz": _npz}
+    writers: dict[str, Callable[[Path, Iterator[Piece]], None]] = {
+        "parquet": partial(_parquet, classes=classes),
+        "webdataset": _tar,
+        "npz": _npz,
+    }
     with files.whole_file(path) as aside:
-        return writers[form](aside, pieces)
+        writers[form](aside, pieces)
+    return None
 
 
 def _parquet(path: Path, pieces: Iterator[Piece], classes: tuple[str, ...]) -> None:
