@@ -1,6 +1,7 @@
 """`nacre diagnose`, and runs that stop on a verdict: from the command line to the log and back."""
 
 import json
+import shlex
 
 import numpy as np
 import pytest
@@ -53,7 +54,10 @@ def test_a_collapsed_run_is_told_as_it_trains_and_diagnosed_after(stuck, tmp_pat
     code, out, _ = answer(capsys, "diagnose", run.path)
     assert code == 0
     assert "MODE COLLAPSE, since step" in out
-    assert f"nacre fork {run.path} --at " in out
+    command = next(line.strip() for line in out.splitlines() if line.startswith("    nacre fork"))
+    assert shlex.split(command)[1:4] == ["fork", str(run.path), "--model"]
+    assert main([*shlex.split(command)[1:], f"--out={tmp_path / 'cured'}"]) == 0  # what is advised can be done
+    capsys.readouterr()
     code, out, _ = answer(capsys, "diagnose", run.path, "--json")
     facts = json.loads(out)
     assert facts["schema_version"] == 1

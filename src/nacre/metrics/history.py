@@ -69,7 +69,7 @@ class Facts:
     """What is known of a run besides its signals.
 
     Attributes:
-        run: its folder, as it is typed in a command.
+        run: its folder, as it is typed in a command, with the flag that names a model of one's own.
         steps: its whole length.
         train, held_out: items.
         settings: the flags of its model and training, by name, with their values.

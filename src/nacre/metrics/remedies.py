@@ -16,7 +16,7 @@ Line = Mapping[str, Any]
 
 def fork(facts: Facts, since: int, flag: str, value: object) -> str:
     """The command that goes on from before it was so, with one thing changed."""
-    start = max((step for step in facts.saved if step <= since), default=0)
+    start = max((step for step in facts.saved if step <= since and step < facts.steps), default=0)
     return f"nacre fork {facts.run} --at {start} --{flag.replace('_', '-')} {value}"
 
 

@@ -234,7 +234,9 @@ def memorization(view: View) -> Iterator[Verdict]:
     """Samples that are training items."""
     near, copies = view["nearest"], view["copies"]
     if near <= NEAR and copies >= COPIES:
-        sentence = f"samples lie {near:.2f} times as far from the training set as new items do, and {copies:.0%} as good as copy one"
+        sentence = (
+            f"samples lie {near:.2f} times as far from training items as new items do; {copies:.0%} all but copy one"
+        )
         yield _bad(
             view,
             "memorization",

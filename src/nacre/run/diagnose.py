@@ -1,7 +1,6 @@
 """What is wrong with a run: its signals, read from the log or measured now, and the verdicts that they come to."""
 
 import os
-import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from nacre.metrics.verdicts import LEAST, YOUNG, Facts, Verdict, verdicts
 from nacre.run import config as configuration
 from nacre.run.config import trusted
 from nacre.run.labels import labels_of, rows_of
+from nacre.run.place import called
 from nacre.run.session import build
 
 
@@ -71,7 +71,7 @@ def diagnose(
     history = _measured(path, written, model, device) if measure else [line for line in lines if "signals" in line]
     last = history[-1]["signals"] if history else {}
     facts = Facts(
-        run=shlex.quote(str(path)),
+        run=called(path, written["model"]),
         steps=int(written["training"].get("steps") or 0),
         train=int(last.get("items", 0)),
         held_out=int(last.get("held_out", 0)),

@@ -1,10 +1,12 @@
 """Where a run goes: a directory that is new, or a run that was given up for it."""
 
+import shlex
 import shutil
 from pathlib import Path
 
 from nacre.engine.lock import locked
 from nacre.errors import ConfigError, NacreError, RunError
+from nacre.models import CATALOGUE
 from nacre.run import config as configuration
 
 OWN = (
@@ -77,3 +79,8 @@ def _numbered(parent: Path, stem: str) -> Path:
             continue
         return path
     raise RunError(f"{parent} holds 9,999 runs called {stem}; give this one a name with --out.")
+
+
+def called(path: Path, model: str) -> str:
+    """A run as it is typed in a command: with the flag that says where the code of one's own model is."""
+    return shlex.quote(str(path)) + ("" if model in CATALOGUE else f" --model {shlex.quote(model)}")
