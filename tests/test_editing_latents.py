@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from scipy import optimize, stats
+from scipy import optimize
 from torch import nn
 
 from nacre import editing, seeds
@@ -194,17 +194,6 @@ def test_a_walk_is_spherical_for_a_normal_prior_and_straight_for_codes():
     assert editing.walk(gan, stops, 5, closed=True).shape == (3, 5, 8)
     with pytest.raises(ConfigError):
         editing.walk(gan, stops[:1], 5)
-
-
-def test_truncation_is_the_law_of_what_lies_within():
-    z = torch.randn(20_000, dtype=DOUBLE, generator=generator())
-    cut = editing.truncate(z, 0.7)
-    assert cut.abs().max() <= 0.7
-    assert stats.kstest(cut.numpy(), stats.truncnorm(-0.7, 0.7).cdf).pvalue > 0.01
-    assert torch.equal(cut.argsort(), z.argsort())
-    assert torch.allclose(editing.truncate(z, 40.0), z, atol=1e-9)
-    with pytest.raises(ConfigError):
-        editing.truncate(z, 0)
 
 
 # Latents of models.

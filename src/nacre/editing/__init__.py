@@ -21,7 +21,6 @@ _HOMES = {
     "random_codes": "latents",
     "slerp": "interpolate",
     "train_encoder": "inversion",
-    "truncate": "interpolate",
     "walk": "interpolate",
 }
 """The promised names and where they live: imported when first asked for, for a run needs few of them.

@@ -69,23 +69,6 @@ def walk(model: nn.Module, stops: Tensor, frames: int, *, path: Path = "auto", c
     return torch.cat([z, lerp(starts[:, None, size:], ends[:, None, size:], share)], 2)
 
 
-def truncate(z: Tensor, limit: float) -> Tensor:
-    """Standard normal numbers to those of the law cut off at ±`limit`, by the distribution functions: any shape.
-
-    BigGAN's truncation (Brock et al. 2019, section 3.1) draws again what lies beyond; this is the same law as a function of
-    the number alone, and keeps the order.
-
-    Raises:
-        ConfigError: the limit is not positive.
-    """
-    if not limit > 0:
-        raise ConfigError(f"latents are cut off at a positive number, got {limit:g}.")
-    beyond = torch.special.ndtr(torch.tensor(-limit, dtype=torch.float64))
-    # The upper half is mirrored: near one, shares have no digits left.
-    share = beyond + torch.special.ndtr(-z.double().abs()) * (1 - 2 * beyond)
-    return (torch.special.ndtri(share).abs() * z.sign()).clamp(-limit, limit).to(z.dtype)
-
-
 def manifold(model: Decodes, side: int) -> Tensor:
     """What a model with a two-dimensional normal prior decodes over the whole of it: (side², *shape), row by row.
 
