@@ -47,7 +47,7 @@ td.tied { background: color-mix(in srgb, var(--good) 9%, transparent); }
 td small { display: block; color: var(--muted); font-weight: 400; font-size: 11.5px; }
 th.group { text-align: left; padding-top: 18px; font-weight: 600; color: var(--ink); }
 thead th { vertical-align: bottom; white-space: nowrap; font-size: 14px; color: var(--ink); }
-td.words { text-align: left; }
+td.words { text-align: left; } td:first-child { min-width: 250px; }
 .pictures { display: grid; grid-template-columns: repeat(auto-fill, minmax(200px, 1fr)); gap: 18px; }
 .pictures img { width: 100%; image-rendering: pixelated; }
 summary { cursor: pointer; font-weight: 600; margin: 10px 0; }
