@@ -283,10 +283,10 @@ SICK: dict[str, list[tuple[str, dict[str, Any]]]] = {
         ("Uneven", {**MLP, "network": "mlp", "maker_times": 10.0, "steps": 1200}),
     ],
     "strong-discriminator": [
-        ("Uneven", {**MLP, "network": "mlp", "loss": "minimax", "judge_times": 20.0, "steps": 1200}),
-        ("Uneven", {**MLP, "network": "mlp", "loss": "minimax", "judge_times": 5.0, "maker_times": 0.2, "steps": 1200}),
-        ("Uneven", {**SMALL, "loss": "minimax", "judge_times": 5.0, "maker_times": 0.1, "steps": 500}),
-        ("Uneven", {**MLP, "network": "mlp", "judge_times": 20.0, "maker_times": 0.2, "steps": 1200}),
+        ("Uneven", {**MLP, "network": "mlp", "loss": "minimax", "judge_times": 5.0, "maker_times": 0.02, "steps": 800}),
+        ("Uneven", {**MLP, "network": "mlp", "loss": "minimax", "judge_times": 2.0, "maker_times": 0.05, "steps": 800}),
+        ("Uneven", {**SMALL, "loss": "minimax", "judge_times": 2.0, "maker_times": 0.05, "steps": 400}),
+        ("Uneven", {**MLP, "network": "mlp", "judge_times": 5.0, "maker_times": 0.01, "steps": 800}),
     ],
     "weak-discriminator": [
         ("Uneven", {**MLP, "network": "mlp", "judge_times": 0.01, "steps": 1200}),

@@ -106,7 +106,8 @@ class Record:
             self.report(done)
         if training.sample_every and done % training.sample_every == 0:
             self.show(done)
-        if training.signal_every and (done % training.signal_every == 0 or done == training.steps):
+        last = done == training.steps and bool(self.alarm.history)  # one look alone would say nothing
+        if training.signal_every and (done % training.signal_every == 0 or last):
             self.measure(done)
         if done % training.checkpoint_every == 0:
             self.checkpoint(done)
