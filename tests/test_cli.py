@@ -305,9 +305,25 @@ def test_a_model_is_asked_only_for_what_it_does(capsys):
     assert "AE does not sample" in refused(capsys, "sample", "ae")
 
 
+def test_many_samples_are_drawn_piece_by_piece(run, capsys, monkeypatch):
+    answer(capsys, "sample", run, "-n", "23", "--out", "whole.npz")
+    monkeypatch.setattr("nacre.cli.sample.PIECE", 5)
+    answer(capsys, "sample", run, "-n", "23", "--out", "pieces.npz")
+    answer(capsys, "sample", run, "-n", "23", "--out", "single")
+    whole = np.load("whole.npz")["images"]
+    assert (np.load("pieces.npz")["images"] == whole).all()
+    files = sorted(Path("single").iterdir())
+    assert [file.name for file in files] == [f"sample-{index:06d}.png" for index in range(23)]
+    assert (np.array(Image.open(files[-1])) == whole[-1, 0]).all()
+
+
 def test_using_refuses_what_cannot_be_meant(run, capsys):
     assert "--out takes a .png" in refused(capsys, "sample", run, "--out", "x.jpg")
-    assert "must be 1 or more" in refused(capsys, "sample", run, "-n", "0")
+    for count in ("0", "-3"):
+        assert "must be 1 or more" in refused(capsys, "sample", run, "-n", count)
+    many = ("sample", run, "-n", "1000000000", "--out")
+    assert "a page holds 1,000,000 images of 8×8 at most, got 1,000,000,000" in refused(capsys, *many, "x.png")
+    assert "are 256 GB, too much for this machine's memory; a folder" in refused(capsys, *many, "x.npz")
     for verb in ("sample", "encode", "reconstruct"):
         assert "the batch size must be 1 or more, got -1" in refused(capsys, verb, run, "--batch-size", "-1")
     assert "a seed must be from 0" in refused(capsys, "sample", run, "--seed", "-1")

@@ -1,7 +1,7 @@
 """`nacre sample`."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from nacre.cli import flags, sheets, using
+from nacre.data.progress import bar
 from nacre.editing import latents
 from nacre.engine import pictures, sampling
 from nacre.engine.sampling import chunks
@@ -21,6 +22,9 @@ from nacre.pretrained import Pretrained
 from nacre.run import mixture
 from nacre.run.generate import generate
 from nacre.spec import Field
+
+PIECE = 16 * sampling.SELECTED
+"""Samples that are drawn at a time."""
 
 OWN = [
     Field("n", int, 64, "how many"),
@@ -77,6 +81,8 @@ def main(argv: Sequence[str]) -> int:
     if parsed.to is not None:
         raise ConfigError("--to ends a walk that --prompt begins; give both.")
     count = 64 if parsed.n is None else parsed.n
+    if count < 1:
+        raise ConfigError(f"the number of samples must be 1 or more, got {count}.")
     seed, out = parsed.seed or 0, Path(parsed.out or "samples.png")
     sentence, facts = f"{count} samples of seed {seed} in {out}", {"count": count, "seed": seed, "out": str(out)}
     if parsed.format is None and (parsed.shards is not None or parsed.shard is not None):
@@ -85,9 +91,10 @@ def main(argv: Sequence[str]) -> int:
         raise ConfigError("a mixture of codes knows no labels, truncation or rejection; leave them or --prior gmm out.")
     if parsed.format is not None:
         return in_shards(parsed, model, count)
+    using.check_room(out, count, model.shape)
     if parsed.prior == "gmm":
         fitted = mixture_of(parsed, model)
-        using.write_items(out, fitted.sample(count, seed=seed))
+        write(partial(fitted.sample, seed=seed), count, out)
         components = len(fitted.weights)
         return using.answer(
             parsed.json, f"{sentence}, out of {components} Gaussians over the codes", **facts, components=components
@@ -100,8 +107,23 @@ def main(argv: Sequence[str]) -> int:
             )
         return in_numbers(parsed, model, out, count, seed)
     size = using.batch_size(parsed)
-    using.write_items(out, model.sample(count, seed=seed, batch_size=size, label=parsed.label, **rest))
+    write(partial(model.sample, seed=seed, batch_size=size, label=parsed.label, **rest), count, out)
     return using.answer(parsed.json, sentence, **facts)
+
+
+def write(draw: Callable[..., torch.Tensor], count: int, out: Path) -> None:
+    """Draw samples piece by piece, and write them: into a folder as they come, into one file all together."""
+    parts = []
+    with bar(count, "sampling", "sample", True) as shown:
+        for rows in chunks(0, count, PIECE):
+            items = draw(len(rows), first=rows.start)
+            if out.suffix:
+                parts.append(items)
+            else:
+                using.write_items(out, items, first=rows.start)
+            shown.update(len(rows))
+    if out.suffix:
+        using.write_items(out, torch.cat(parts))
 
 
 def in_numbers(parsed: Any, model: Pretrained, out: Path, count: int, seed: int) -> int:

@@ -1,6 +1,8 @@
 """What the commands that use a trained model have in common."""
 
 import json
+import math
+import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,9 +17,12 @@ from nacre.data import DataSet, DataSettings
 from nacre.data import load as load_data
 from nacre.engine import pictures, sampling
 from nacre.errors import ConfigError, RunError, ShapeError
-from nacre.networks import is_image
+from nacre.networks import Shape, is_image
 from nacre.pretrained import Pretrained, load
 from nacre.spec import Field
+
+LARGEST_PAGE = 64_000_000
+"""Pixels of the images on one page: more than anybody looks at, and about what a viewer opens."""
 
 COMMON = [
     Field("model", str | None, None, "FILE.py:CLASS, for a model of your own"),
@@ -78,8 +83,35 @@ def floats(dataset: DataSet, rows: np.ndarray) -> Tensor:
     return images.to_float(torch.from_numpy(np.ascontiguousarray(dataset.items[rows])))
 
 
-def write_items(out: Path, items: Tensor, stem: str = "sample", columns: int | None = None) -> None:
-    """Items as a grid (.png) of so many columns, an archive (.npz), or a folder of PNGs.
+def check_room(out: Path, count: int, shape: Shape) -> None:
+    """Refuse what `write_items` could not write, before the items are made.
+
+    Raises:
+        ConfigError: the name says no kind of file, or neither a page nor the memory holds so many items.
+    """
+    if out.suffix not in ("", ".png", ".npz"):
+        raise ConfigError(f"--out takes a .png (a grid), a .npz, or a folder for single PNGs; got {out}.")
+    if not out.suffix and not is_image(shape):
+        raise ConfigError(f"vectors are written to a .npz or drawn into a .png, not into single PNGs; got --out {out}.")
+    elsewhere = "a folder takes single PNGs, and --format npz writes shards"
+    if out.suffix == ".png" and is_image(shape) and count * math.prod(shape[1:]) > LARGEST_PAGE:
+        most = LARGEST_PAGE // math.prod(shape[1:])
+        raise ConfigError(f"a page holds {most:,} images of {shape[2]}×{shape[1]} at most, got {count:,}; {elsewhere}.")
+    if out.suffix and 2 * 4 * count * math.prod(shape) > memory():
+        size = 4 * count * math.prod(shape) / 1e9
+        raise ConfigError(f"{count:,} items are {size:,.0f} GB, too much for this machine's memory; {elsewhere}.")
+
+
+def memory() -> float:
+    """Bytes of memory that this machine has, as far as the system tells."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):
+        return math.inf
+
+
+def write_items(out: Path, items: Tensor, stem: str = "sample", columns: int | None = None, first: int = 0) -> None:
+    """Items as a grid (.png) of so many columns, an archive (.npz), or a folder of PNGs, numbered from `first` on.
 
     Raises:
         ConfigError: the name says none of these.
@@ -94,7 +126,7 @@ def write_items(out: Path, items: Tensor, stem: str = "sample", columns: int | N
         elif out.suffix:
             raise ConfigError(f"--out takes a .png (a grid), a .npz, or a folder for single PNGs; got {out}.")
         else:
-            _folder(out, items, stem)
+            _folder(out, items, stem, first)
     except OSError as error:
         raise RunError(f"{out} cannot be written ({error.strerror or error}); take another --out.") from None
 
@@ -131,9 +163,9 @@ def answer(as_json: bool | None, sentence: str, **facts: Any) -> int:
     return 0
 
 
-def _folder(out: Path, items: Tensor, stem: str) -> None:
+def _folder(out: Path, items: Tensor, stem: str, first: int) -> None:
     if not is_image(tuple(items.shape[1:])):
         raise ConfigError(f"vectors are written to a .npz or drawn into a .png, not into single PNGs; got --out {out}.")
     out.mkdir(parents=True, exist_ok=True)
-    for index, image in enumerate(items):
+    for index, image in enumerate(items, first):
         pictures.save(out / f"{stem}-{index:06d}.png", images.grid(image[None], gap=0))
