@@ -16,7 +16,7 @@ from nacre.errors import NacreError
 from nacre.metrics.intervals import Estimate
 from nacre.metrics.verdicts import Verdict
 from nacre.run import extractors, report
-from nacre.run.evaluation import Row, Settings, evaluate, examine, examined, words
+from nacre.run.evaluation import Row, Settings, classes, evaluate, examine, examined, words
 from nacre.run.evaluation.assemble import Examination
 from nacre.run.evaluation.subject import subject
 from nacre.run.report import svg
@@ -220,6 +220,23 @@ def extractors_data():
     from nacre.data import DataSettings, load
 
     return load(DataSettings(data="digits", validation=0.1, test=0.1))
+
+
+def test_stacked_digits_are_told_plane_by_plane(shared, vae):
+    """A thousand modes by the pinned classifier of digits: a sampler of one image has one of them."""
+    found = subject(vae, Settings(samples=60, extractor="random"))
+    data = dataclasses.replace(found.dataset, source="stacked-mnist", items=np.zeros((2, 3, 28, 28), np.uint8))
+    stacked = dataclasses.replace(found, dataset=data)
+    generator = torch.Generator().manual_seed(0)
+    image = torch.randint(0, 256, (1, 3, 28, 28), dtype=torch.uint8, generator=generator)
+    others = torch.randint(0, 256, (60, 3, 28, 28), dtype=torch.uint8, generator=generator)
+    rows = {"held_out_rows": found.held_out_rows, "stand_in_rows": found.stand_in_rows}
+    stacked.__dict__.update(samples=image.expand(60, -1, -1, -1), stand_ins=others, **rows)
+    captured, kl = classes.class_rows(stacked)
+    assert captured.estimate.value == 1
+    assert kl.estimate.value == pytest.approx(math.log(1000))
+    assert captured.floor.value >= 1
+    assert "pinned-v1/mnist" in kl.protocol
 
 
 def test_an_autoencoder_is_asked_for_reconstructions_alone(shared, place):

@@ -1,14 +1,15 @@
 """Rows of what samples show: modes that are known, and classes that a referee tells."""
 
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from nacre import seeds
+from nacre import images, seeds
 from nacre.data.toys import MIXTURES, Mixture
-from nacre.metrics import points
-from nacre.metrics.class_modes import class_modes
+from nacre.metrics import classifiers, points
+from nacre.metrics.class_modes import class_modes, stacked_classes
 from nacre.metrics.intervals import Estimate, jackknife, mean, share
 from nacre.metrics.modes import HIGH_QUALITY, modes
 from nacre.protocols import Samples
@@ -19,6 +20,12 @@ GROUP = "What samples show"
 
 GROUPS = 10
 """Of the jackknife."""
+
+SURE = 0.9
+"""Accuracy of the referee under which a caution comes with what it tells."""
+
+STACKED = 1_000
+"""Modes of stacked MNIST."""
 
 
 def mode_rows(subject: Subject) -> Iterator[Row]:
@@ -57,6 +64,8 @@ def _modes(samples: Tensor, mixture: Mixture, seed: int) -> Mapping[str, Estimat
 
 def class_rows(subject: Subject) -> Iterator[Row]:
     """How samples cover the classes of labelled images, and how sure a referee is of them."""
+    if subject.stacked:
+        yield from _stacked_rows(subject)
     if subject.referee is None:
         return
     made, real = (subject.referee.probabilities(each) for each in (subject.samples, subject.stand_ins))
@@ -65,7 +74,8 @@ def class_rows(subject: Subject) -> Iterator[Row]:
     judge = f"by the referee {subject.referee.name}" + ("" if right is None else f" (test accuracy {right:.2%})")
     protocol = f"{subject.count:,} samples (seed {subject.seed}) {judge}; {subject.floor_words}."
     found, floor = (class_modes(each.argmax(1), count, seed=subject.seed) for each in (made, real))
-    caution = joined(found.caution, subject.caution)
+    wrong = "" if right is None or right >= SURE else f"The referee is right on {right:.0%} of real items only."
+    caution = joined(found.caution, wrong, subject.caution)
     captured, floor_captured = (_captured(each.argmax(1), count, subject.seed) for each in (made, real))
     words = f"of {count}, each by one sample or more, {protocol}"
     yield Row("Classes captured", captured, floor_captured, "higher", words, caution, GROUP)
@@ -75,6 +85,24 @@ def class_rows(subject: Subject) -> Iterator[Row]:
     words = f"mean probability of the likeliest class, {protocol} Noise may have all of it."
     yield Row("Referee's confidence", sure, floor_sure, "higher", words, caution, GROUP)
     yield from _asked_rows(subject, made, judge)
+
+
+def _stacked_rows(subject: Subject) -> Iterator[Row]:
+    """Of stacked MNIST: the thousand modes, each plane told by the pinned classifier of single digits."""
+    judge = classifiers.pinned("mnist")
+    network: Any = judge.network
+    sets = (subject.samples.cpu(), subject.stand_ins)
+    told = [stacked_classes(network.logits, images.to_float(each)) for each in sets]
+    found, floor = (class_modes(each, STACKED, seed=subject.seed) for each in told)
+    captured, floor_captured = (_captured(each, STACKED, subject.seed) for each in told)
+    protocol = (
+        f"{subject.count:,} samples (seed {subject.seed}) by {judge.name}, plane by plane; {subject.floor_words}."
+    )
+    caution = joined(found.caution, subject.caution)
+    words = f"of {STACKED:,}, each by one sample or more, {protocol}"
+    yield Row("Classes captured", captured, floor_captured, "higher", words, caution, GROUP)
+    words = f"KL of the samples' classes from equal shares, {protocol}"
+    yield Row("Classes: KL from uniform, nats", found.kl, floor.kl, "lower", words, caution, GROUP)
 
 
 def _asked_rows(subject: Subject, told: Tensor, judge: str) -> Iterator[Row]:

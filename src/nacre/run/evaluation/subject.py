@@ -125,6 +125,11 @@ class Subject:
         """Whether items are images."""
         return is_image(self.dataset.shape)
 
+    @property
+    def stacked(self) -> bool:
+        """Whether items are stacked MNIST's, whose thousand classes are told digit by digit."""
+        return self.image and self.dataset.shape[0] == 3 and self.dataset.source.startswith("stacked-mnist")
+
     @cached_property
     def held_out_rows(self) -> np.ndarray:
         """Rows of the data that the model is held against: N, or as many as there are."""
@@ -191,7 +196,7 @@ class Subject:
     def referee(self) -> Referee | None:
         """The judge of classes; None without labels to learn from, or of images too small."""
         small = not self.image or min(self.dataset.shape[1:]) < SMALLEST
-        if small or not extractors.has_labels(self.dataset):
+        if small or self.stacked or not extractors.has_labels(self.dataset):
             return None
         chosen = extractors.referee(self.dataset)
         if self.extractor is not None:
