@@ -48,6 +48,7 @@ def main() -> None:
     parser.add_argument("--vae", type=Path, help="a run")
     parser.add_argument("--gan", type=Path, help="a run")
     parser.add_argument("--count", type=int, default=100, help="test images")
+    parser.add_argument("--extractor", help="of the features; by default pinned:mnist, or labels")
     parser.add_argument("--restarts", type=int, default=4)
     parser.add_argument("--adam-steps", type=int, default=80)
     parser.add_argument("--lbfgs-steps", type=int, default=20)
@@ -58,7 +59,7 @@ def main() -> None:
     how = Completing(restarts=asked.restarts, adam_steps=asked.adam_steps, lbfgs_steps=asked.lbfgs_steps)
     models = {name: nacre.load(path) for name, path in (("vae", asked.vae), ("gan", asked.gan)) if path}
     fills = {**plain_fills(dataset), **model_fills(models, how)}
-    see = extractor(dataset, "pinned:mnist" if asked.name == "mnist" else "labels")
+    see = extractor(dataset, asked.extractor or ("pinned:mnist" if asked.name == "mnist" else "labels"))
     x = floats(dataset, dataset.rows("test")[: asked.count])
     values, seconds, shown = {}, {}, []
     for mask in HOLES:
