@@ -4,7 +4,7 @@
 
 Protocol: samples 0 to 99 of seed 1 of a 32×32 DCGAN are inverted by `nacre.editing.invert` with its defaults, which never see
 their latents (the starts are other draws: 512 candidates of seed 0). A sample is found if the image of the latent differs from
-it by at most 1e-3, a mean squared error of pixels in [0, 1]. Then the first 64 of 64 held-out images of the run's data are
+it by at most 1e-3, a mean squared error of pixels in [0, 1]. Then the first 64 held-out images of the run's data are
 inverted likewise, which lie out of the model's reach. Seconds are those of the wall clock, and beside them the
 processor's own, which other work on the machine does not count into.
 """
@@ -64,6 +64,7 @@ def main() -> None:
     model = pretrained.module
     codes = latents.numbered_codes(model, range(SAMPLES), seed=1)
     own, clock, processor = timed(model, latents.decode(model, codes))
+    print(figures(own), clock, processor, flush=True)
     real, real_clock, real_processor = timed(model, held_out(asked.run))
     values = {
         **figures(own),
