@@ -305,6 +305,14 @@ def test_a_model_is_asked_only_for_what_it_does(capsys):
     assert "AE does not sample" in refused(capsys, "sample", "ae")
 
 
+def test_flags_override_a_configuration_whether_its_model_is_named_or_not(run, capsys):
+    for place, words in (("a", []), ("b", ["vae"])):
+        words = ["train", *words, "--config", run, "--latent-dim", "3", "--steps", "1", "--out", place]
+        assert answer(capsys, *words)[0] == 0
+        assert json.loads(Path(place, "model", "config.json").read_text())["parameters"]["latent_dim"] == 3
+    assert "did you mean '--latent-dim'" in refused(capsys, "train", "--config", run, "--latent-dims", "3")
+
+
 def test_many_samples_are_drawn_piece_by_piece(run, capsys, monkeypatch):
     answer(capsys, "sample", run, "-n", "23", "--out", "whole.npz")
     monkeypatch.setattr("nacre.cli.sample.PIECE", 5)

@@ -56,6 +56,12 @@ def given(parsed: Namespace, fields: Iterable[Field]) -> dict[str, Any]:
     return {field.name: values[field.name] for field in fields if values.get(field.name) is not None}
 
 
+def typed(argv: Sequence[str], flag: str) -> str | None:
+    """What was typed for a flag, the last time if more than once, before anything is parsed."""
+    words = [word.partition("=")[2] or after for word, after in pairwise([*argv, ""]) if word.partition("=")[0] == flag]
+    return words[-1] if words else None
+
+
 def parse(parser: Parser, argv: Sequence[str]) -> Namespace:
     """Arguments as a namespace; what was not given is None or its own default."""
     parser.typed = tuple(argv)

@@ -1,7 +1,6 @@
 """`nacre resume`."""
 
 from collections.abc import Sequence
-from itertools import pairwise
 from pathlib import Path
 
 from nacre.cli import flags
@@ -33,8 +32,5 @@ def parameters_of(argv: Sequence[str]) -> list[Field]:
     """The flags of the run's own model, so that they are known by name."""
     if not argv or argv[0].startswith("-"):
         return []
-    typed = [
-        word.partition("=")[2] or after for word, after in pairwise([*argv, ""]) if word.partition("=")[0] == "--model"
-    ]
     own = configuration.recorded(Path(argv[0]))["model"]
-    return fields(find_class(configuration.trusted(own, typed[-1] if typed else None)))
+    return fields(find_class(configuration.trusted(own, flags.typed(argv, "--model"))))

@@ -2,6 +2,7 @@
 
 import shlex
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from nacre.cli import flags
 from nacre.data import DataSettings
@@ -35,10 +36,11 @@ def main(argv: Sequence[str]) -> int:
     """Train a model."""
     model = argv[0] if argv and not argv[0].startswith("-") else None
     configuration.check_names(model)
-    own = fields(find_class(model)) if model else []
+    known = model or _configured(argv)
+    own = fields(find_class(known)) if known else []
     parser = flags.parser("train", _description(model), "[MODEL] [--data SOURCE] [flags]")
-    if model:
-        flags.add(parser, model, own)
+    if known:
+        flags.add(parser, known, own)
     for title, listed in (("data", fields(DataSettings)), ("training", fields(Training)), ("places", PLACES)):
         flags.add(parser, title, listed)
     parsed = flags.parse(parser, argv[1:] if model else argv)
@@ -72,6 +74,13 @@ def report(play: Callable[[], Run], model: str | None) -> int:
     what = " IMAGE" if verb == "translate" else ""
     print(f"done: {run.done:,} steps in {run.path}; next: nacre {verb} {shlex.quote(str(run.path))}{what}{own}")
     return 0
+
+
+def _configured(argv: Sequence[str]) -> str | None:
+    """The model of the catalogue that --config is of, so that its flags are known though the command does not name it."""
+    file = flags.typed(argv, "--config")
+    configured = configuration.read(Path(file)).get("model") if file else None
+    return configured if configured in CATALOGUE else None
 
 
 def _use(run: Run, model: str | None) -> str:
