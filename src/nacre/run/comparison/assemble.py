@@ -106,10 +106,11 @@ def _beside(columns: Sequence[Column], given: str = "", failures: Mapping[str, s
     everyone = [each for column in columns for each in column.evaluations]
     if not everyone:
         raise ConfigError(f"nothing is left to compare: {'; '.join((failures or {}).values())}")
-    same = {name: _same(name, everyone) for name in ("data", "split", "n", "extractor", "referee")}
+    same = {name: _same(name, everyone) for name in ("n", "extractor", "referee")}
+    first = everyone[0]
     words = [
-        f"N = {int(same['n']):,} samples of each against as many {same['split']} items of {same['data']}",
-        f"seed {everyone[0].seed}",
+        f"N = {int(same['n']):,} samples of each against as many {first.split} items of {first.data}",
+        f"seed {first.seed}",
         *(f"{name} {same[name]}" for name in ("extractor", "referee") if same[name]),
         *([given] if given else []),
     ]
