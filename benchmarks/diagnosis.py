@@ -306,7 +306,7 @@ SICK: dict[str, list[tuple[str, dict[str, Any]]]] = {
         ("r3gan", {**MLP, "network": "mlp", "lr": 0.1, "steps": 500}),
     ],
     "overfit-discriminator": [
-        ("gan", {**MLP, "network": "mlp", "r1": 0.0, "augment": False, "few": 60, "steps": 1200}),
+        ("gan", {**MLP, "network": "mlp", "r1": 0.0, "augment": False, "few": 80, "steps": 1200}),
         ("gan", {**SMALL, "r1": 0.01, "augment": False, "few": 200, "steps": 500}),
     ],
     "posterior-collapse": [
@@ -321,7 +321,7 @@ SICK: dict[str, list[tuple[str, dict[str, Any]]]] = {
         ("ae", {**MLP, "network": "mlp", "latent_dim": 1, "steps": 500}),
     ],
     "memorization": [
-        ("gan", {**MLP, "network": "mlp", "r1": 1.0, "augment": False, "few": 50, "steps": 3000}),
+        ("gan", {**MLP, "network": "mlp", "r1": 1.0, "augment": False, "few": 80, "steps": 3000}),
         (
             "vae",
             {
@@ -334,12 +334,12 @@ SICK: dict[str, list[tuple[str, dict[str, Any]]]] = {
                 "steps": 2500,
             },
         ),
-        ("r3gan", {**MLP, "network": "mlp", "few": 50, "augment": False, "steps": 3000}),
+        ("r3gan", {**MLP, "network": "mlp", "few": 80, "augment": False, "steps": 3000}),
     ],
     "little-data": [
-        ("ae", {**MLP, "network": "mlp", "latent_dim": 32, "few": 60, "steps": 1200}),
-        ("vae", {**MLP, "network": "mlp", "latent_dim": 16, "few": 60, "steps": 1200}),
-        ("vae", {**SMALL, "latent_dim": 16, "few": 60, "steps": 1000}),
+        ("ae", {**MLP, "network": "mlp", "latent_dim": 32, "few": 80, "steps": 1200}),
+        ("vae", {**MLP, "network": "mlp", "latent_dim": 16, "few": 80, "steps": 1200}),
+        ("vae", {**SMALL, "latent_dim": 16, "few": 80, "steps": 1000}),
     ],
     "dead-units": [
         ("Stillborn", {**MLP, "bias": -3.0, "steps": 1000}),
@@ -408,7 +408,7 @@ def _recipe(
         return None
     if few:
         # Of digits, all splits are drawn; of the others, validation is of the training images.
-        settings["validation"] = 0.95 - few / 1797 if place == "digits" else 1 - few / 60_000
+        settings["validation"] = 0.95 - (few + 20) / 1797 if place == "digits" else 1 - few / 60_000
     if toy:
         own |= {"latent_dim": min(16, own.get("latent_dim", 16))}
     return Recipe(f"{way}.{place}.{seed}", split, meant, model, settings, {**own, "seed": seed})

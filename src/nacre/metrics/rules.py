@@ -62,7 +62,7 @@ COLLAPSED = 0.75
 ALIKE = 0.1
 """Diversity, of the data's: less is one point and its neighbourhood."""
 
-PARTIAL = 0.4
+PARTIAL = 0.3
 """The same share, from which some of the data are missing: kinds that run into each other are not met evenly."""
 
 CLASSES = 0.08
