@@ -80,7 +80,7 @@ def shared(place, monkeypatch):
 
 @pytest.fixture(scope="module")
 def vae(place):
-    settings = {"steps": 40, "batch_size": 32, "sample_every": 0, "validation": 0.2, "test": 0.2}
+    settings = {"steps": 40, "batch_size": 32, "sample_every": 0, "log_every": 20, "validation": 0.2, "test": 0.2}
     return nacre.train("vae", out=place / "vae", latent_dim=2, hidden=(32,), **settings).path
 
 

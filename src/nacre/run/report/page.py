@@ -119,7 +119,7 @@ def _cards(evaluation: Evaluation) -> str:
         about = [between] if between != words.NOTHING else []
         about += [f"floor {floor}"] if row.floor is not None else []
         cards.append(
-            f'<div class="card"><div class="name">{escape(row.name)} {words.ARROWS[row.better]}</div>'
+            f'<div class="card"><div class="name">{escape(row.name)}&nbsp;{words.ARROWS[row.better]}</div>'
             f'<div class="value">{escape(words.value_of(row.estimate))}</div>'
             f'<div class="about">{escape(" · ".join(about)) or "&nbsp;"}</div>'
             f"{svg.standing(row.estimate, row.floor, row.at_floor, width=200)}</div>"
@@ -193,7 +193,7 @@ def _curves(log: Sequence[Mapping[str, Any]]) -> list[str]:
     for kind in ("losses", "signals"):
         for name in dict.fromkeys(name for line in log for name in line.get(kind) or {}):
             series = _series(name, [(line["step"], (line.get(kind) or {}).get(name)) for line in log])
-            if series is not None:
+            if series is not None and len(series.x) > 1:
                 charts.setdefault(_chart(name, kind, alone), []).append(series)
     validated = [(line["step"], line["validation"]["value"]) for line in log if line.get("validation")]
     names = [line["validation"]["name"] for line in log if line.get("validation")]

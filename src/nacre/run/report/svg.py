@@ -72,7 +72,7 @@ def curves(title: str, series: Sequence[Series], width: int = 320, height: int =
             x, y = places.split(",")
             parts.append(f'<circle cx="{x}" cy="{y}" r="3" fill="{ink}"/>')
     legend = "" if len(drawn) == 1 else _legend([each.name for each in drawn])
-    return _figure(title, f"{_svg(width, height, title, parts)}{legend}")
+    return _figure(title, f"{_svg(width, height, title, parts)}{legend}", width)
 
 
 def bars(title: str, values: Sequence[Estimate], names: Sequence[str], width: int = 780, height: int = 200) -> str:
@@ -93,7 +93,7 @@ def bars(title: str, values: Sequence[Estimate], names: Sequence[str], width: in
             parts.append(_line(middle, frame.down(each.low), middle, frame.down(each.high), "var(--ink)", 1))
         if place % every == 0:
             parts.append(_text(middle, height - 7, name, "middle"))
-    return _figure(title, _svg(width, height, title, parts))
+    return _figure(title, _svg(width, height, title, parts), width)
 
 
 def cloud(
@@ -109,7 +109,7 @@ def cloud(
     half = max(high - low for low, high in reach) / 2
     middles = [(high + low) / 2 for low, high in reach]
     spans = [(middle - half, middle + half) for middle in middles]
-    frame = Frame(size, size, spans[0], spans[1], left=36, bottom=22, right=8, top=8)
+    frame = Frame(size, size, spans[0], spans[1], left=48, bottom=22, right=8, top=8)
     parts = _axes(frame, ticks(*spans[0], 4), ticks(*spans[1], 4))
     weight = 3.0 if len(points) > 2500 else 4.0 if len(points) > 800 else 5.0
     for number in range(len(names)):
@@ -117,7 +117,7 @@ def cloud(
         parts.append(
             f'<path d="{places}" stroke="{inks[number]}" stroke-width="{weight}" stroke-linecap="round" opacity=".8"/>'
         )
-    return _figure(title, _svg(size, size, title, parts) + _legend(names, inks))
+    return _figure(title, _svg(size, size, title, parts) + _legend(names, inks), size)
 
 
 def standing(estimate: Estimate, floor: Estimate | None, good: bool | None, width: int = 170, height: int = 22) -> str:
@@ -218,5 +218,5 @@ def _svg(width: float, height: float, label: str, parts: Sequence[str]) -> str:
     )
 
 
-def _figure(title: str, inside: str) -> str:
-    return f"<figure><figcaption>{escape(title)}</figcaption>{inside}</figure>"
+def _figure(title: str, inside: str, width: int) -> str:
+    return f'<figure style="max-width:{width}px"><figcaption>{escape(title)}</figcaption>{inside}</figure>'
