@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 import rows
-from nacre.data.cache import cache_folder
+from nacre.run import extractors
 from nacre.run.evaluation import Settings, assemble, examine
 
 
@@ -47,18 +47,30 @@ class Stopwatch:
 PARTS: dict[str, tuple[float, float]] = {}
 
 
+def counted_training() -> list[str]:
+    """The kinds of classifiers that are trained from now on."""
+    kinds: list[str] = []
+    train = extractors.train
+
+    def noted(dataset: Any, kind: str, seed: int = 0) -> Any:
+        kinds.append(kind)
+        return train(dataset, kind, seed)
+
+    extractors.train = noted
+    return kinds
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run")
     parser.add_argument("--samples", type=int, default=10_000)
     asked = parser.parse_args()
     assemble.bar = Stopwatch
-    stored = len(list((cache_folder() / "extractors").glob("*.safetensors")))
+    trained = counted_training()
     load = os.getloadavg()[0]
     begun = time.perf_counter(), time.process_time()
     evaluation = examine(asked.run, Settings(samples=asked.samples)).evaluation
     wall, processor = time.perf_counter() - begun[0], time.process_time() - begun[1]
-    trained = len(list((cache_folder() / "extractors").glob("*.safetensors"))) - stored
     values = {
         "seconds": wall,
         "processor_seconds": processor,
@@ -67,8 +79,8 @@ def main() -> None:
     protocol = (
         f"nacre evaluate of {evaluation.model} on {evaluation.data} at step {evaluation.step:,}, {evaluation.n:,} samples, "
         f"all {len(evaluation.rows)} numbers; {torch.get_num_threads()} threads; "
-        f"load average of the machine {load:.1f} before and {os.getloadavg()[0]:.1f} after; {trained} classifiers were trained "
-        "within, the others came from the cache"
+        f"load average of the machine {load:.1f} before and {os.getloadavg()[0]:.1f} after; extractor and referee "
+        f"{'were trained within' if trained else 'came from the cache'}"
     )
     parts = {name: {"seconds": part[0], "processor_seconds": part[1]} for name, part in PARTS.items()}
     numbers = {row.name: [row.estimate.value, row.floor.value if row.floor else None] for row in evaluation.rows}
