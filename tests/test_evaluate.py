@@ -486,6 +486,13 @@ class Mean(nn.Module):
 '''
 
 
+def test_a_model_that_does_nothing_of_all_this_is_told(shared, tmp_path, capsys):
+    code = tmp_path / "mute.py"
+    code.write_text(OWN_MODEL.replace("def reconstruct", "def restore"))
+    run = nacre.train(f"{code}:Mean", out=tmp_path / "mute", data="digits", steps=2, batch_size=8, sample_every=0).path
+    assert "there is nothing to evaluate" in refused(capsys, run, "--model", f"{code}:Mean")
+
+
 def test_data_that_are_not_the_runs_own_say_nothing_of_copies(shared, gan, capsys):
     evaluation = evaluate(gan, samples=60, data="toy:grid25")
     assert "Copying: C_T" not in names(evaluation)

@@ -69,8 +69,7 @@ def examined(found: Subject) -> Examination:
     rows = tuple(_played(stages, settings.progress))
     if not rows:
         raise CapabilityError(
-            f"{found.model.spec.name} neither samples nor reconstructs, has no likelihood and tells no classes: there is "
-            "nothing to evaluate."
+            f"of {found.model.spec.name} nothing can be measured on {found.dataset.source}: its items have no labels."
         )
     sampled = isinstance(found.model.module, Samples)
     evaluation = Evaluation(

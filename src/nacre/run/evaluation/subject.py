@@ -16,14 +16,14 @@ from nacre import data, images, seeds
 from nacre.data import DataSet, DataSettings
 from nacre.engine import checkpoint as checkpoints
 from nacre.engine.sampling import CHUNK
-from nacre.errors import ConfigError, ShapeError, at_least
+from nacre.errors import CapabilityError, ConfigError, ShapeError, at_least
 from nacre.metrics import floors
 from nacre.metrics.classifiers import Referee
 from nacre.metrics.extractors import SMALLEST, Extractor
 from nacre.metrics.floors import Floor
 from nacre.networks import is_image
 from nacre.pretrained import Pretrained, load
-from nacre.protocols import device_of
+from nacre.protocols import Classifies, Infers, LogLikelihood, Reconstructs, Samples, device_of
 from nacre.run import config as configuration
 from nacre.run import extractors
 
@@ -279,12 +279,18 @@ def subject(path: str | os.PathLike[str], settings: Settings) -> Subject:
     """Open a run, and the data that it is held against.
 
     Raises:
+        CapabilityError: the model does nothing that could be measured.
         ConfigError: what was asked for cannot be meant.
         RunError: the run cannot be read.
         DataError, ShapeError: the data cannot be had, or are not the model's.
     """
     which = settings.checkpoint
     trained = load(path, model=settings.model, checkpoint=which, device=settings.device)
+    if not isinstance(trained.module, Samples | Reconstructs | LogLikelihood | Infers | Classifies):
+        raise CapabilityError(
+            f"{trained.spec.name} neither samples nor reconstructs, has no likelihood and tells no classes: there is nothing "
+            "to evaluate."
+        )
     dataset, own, notes = _data_of(Path(path), trained, settings)
     step = _step(Path(path), trained.facts, which)
     found = Subject(os.fspath(path), trained, step, dataset, own, settings, notes)
