@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from nacre import __version__, files, seeds
 from nacre.errors import CapabilityError, ConfigError, RunError
 from nacre.networks import is_image
-from nacre.protocols import Samples, capabilities
+from nacre.protocols import Samples, Translates, capabilities
 
 FILES = {
     "sample": "generator",
@@ -27,12 +27,14 @@ FILES = {
     "reconstruct": "autoencoder",
     "classify": "classifier",
     "realness": "discriminator",
+    "translate": "translator",
 }
-"""What a model can be asked for ↦ the file that answers."""
+"""What a model can be asked for ↦ the file that answers; of translators one for each direction."""
 
 OUTPUTS = {"sample": "items", "encode": "codes", "decode": "items", "reconstruct": "reconstructions"} | {
     "classify": "probabilities",
     "realness": "realness",
+    "translate": "translations",
 }
 
 TOLERANCE = 1e-5
@@ -47,7 +49,7 @@ class Exported:
     """One file.
 
     Attributes:
-        verb: what it answers to.
+        verb: what it answers to; of translators with the direction, as "translate a2b".
         path: of the file.
         inputs, outputs: shapes by name; the first dimension, "N", is free.
         difference: the largest that was found between ONNX Runtime and PyTorch, relative to values of more than one.
@@ -68,9 +70,12 @@ class Verb(nn.Module):
         self.model, self.verb, self.names = model, verb, tuple(names)
 
     def forward(self, *inputs: Tensor) -> Tensor:
-        if self.verb == "sample":
+        verb, _, direction = self.verb.partition(" ")
+        if direction:
+            return getattr(self.model, verb)(*inputs, direction)
+        if verb == "sample":
             return self.model.sample(dict(zip(self.names, inputs, strict=True)))  # type: ignore[operator]
-        return getattr(self.model, self.verb)(*inputs)
+        return getattr(self.model, verb)(*inputs)
 
 
 def export_onnx(
@@ -100,15 +105,28 @@ def export_onnx(
     frozen = copy.deepcopy(model).cpu().float().eval().requires_grad_(False)
     try:
         out.mkdir(parents=True, exist_ok=True)
-        return [_exported(frozen, verb, shape, out / f"{FILES[verb]}.onnx", facts or {}) for verb in verbs]
+        return [_exported(frozen, verb, shape, out, facts or {}) for each in verbs for verb in _directed(frozen, each)]
     except OSError as error:
         raise RunError(f"{out} cannot be written ({error.strerror or error}); take another folder.") from None
 
 
-def _exported(model: nn.Module, verb: str, shape: tuple[int, ...], path: Path, facts: Mapping[str, Any]) -> Exported:
-    example = inputs_of(model, verb, shape, 2)
+def _directed(model: nn.Module, verb: str) -> list[str]:
+    """A verb, or it in every direction."""
+    return (
+        [f"{verb} {way}" for way in model.directions]
+        if isinstance(model, Translates) and verb == "translate"
+        else [verb]
+    )
+
+
+def _exported(model: nn.Module, verb: str, shape: tuple[int, ...], out: Path, facts: Mapping[str, Any]) -> Exported:
+    kind, _, direction = verb.partition(" ")
+    if direction and direction != model.directions[0]:  # type: ignore[index]
+        shape = tuple(getattr(model, "shape_b", shape))
+    path = out / ("-".join([FILES[kind], *([direction] if direction else [])]) + ".onnx")
+    example = inputs_of(model, kind, shape, 2)
     asked = Verb(model, verb, list(example)).eval()
-    outputs = {OUTPUTS[verb]: ["N", *asked(*example.values()).shape[1:]]}
+    outputs = {OUTPUTS[kind]: ["N", *asked(*example.values()).shape[1:]]}
     inputs = {name: ["N", *tensor.shape[1:]] for name, tensor in example.items()}
     with files.whole_file(path) as aside:
         with _quietly():
@@ -122,7 +140,7 @@ def _exported(model: nn.Module, verb: str, shape: tuple[int, ...], path: Path, f
         notes = {"nacre": __version__, "verb": verb, "inputs": inputs, "outputs": outputs, **facts}
         program.model.metadata_props.update({name: json.dumps(value, default=str) for name, value in notes.items()})
         program.save(aside, external_data=False)
-        difference = max(compare(aside, asked, inputs_of(model, verb, shape, count, first=2)) for count in BATCHES)
+        difference = max(compare(aside, asked, inputs_of(model, kind, shape, count, first=2)) for count in BATCHES)
         if not difference <= TOLERANCE:
             raise RunError(
                 f"ONNX Runtime's {path.name} differs from PyTorch by {difference:.1e}, more than {TOLERANCE:.0e}, so it was "
