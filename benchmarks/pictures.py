@@ -154,9 +154,9 @@ PICTURES = {
     "r3gan": Picture(
         (
             "nacre data toy:grid25 --sheet real.png",
-            "nacre train r3gan --data toy:grid25 --fourier 20 --gamma 0.3 --latent-dim 2 --hidden 256,256,256,256 "
-            "--discriminator-hidden 128,128 --batch-size 256 --lr 1e-3 --lr-schedule cosine --ema 0.998 --steps 16000 "
-            "--validation 0 --out runs/r3gan",
+            "nacre train r3gan --data toy:grid25 --fourier 20 --gamma 0.3 --gamma-final 0.1 --gamma-steps 8000 --latent-dim 2 "
+            "--hidden 256,256,256,256 --discriminator-hidden 128,128 --batch-size 256 --lr 1e-3 --lr-schedule cosine "
+            "--ema 0.998 --steps 16000 --compile on --validation 0 --out runs/r3gan",
             "nacre sample runs/r3gan -n 20000 --out generated.png",
         ),
         beside("real.png", "generated.png"),
