@@ -2,6 +2,8 @@
 
 import json
 import shlex
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -150,3 +152,23 @@ def test_what_is_looked_at_is_drawn_from_all_that_is_held_out():
     assert np.array_equal(chosen, spread(rows, 2000))
     assert np.array_equal(spread(rows, 5000), rows)
     assert spread(rows, 5000, shuffle=True)[:500].mean() == pytest.approx(2499.5, abs=200)
+
+
+def test_ranks_stop_on_a_verdict_together(stuck, tmp_path):
+    """One of them reads the signals; all save, and leave in order."""
+    words = [f"--{name.replace('_', '-')}={value}" for name, value in QUICK.items()]
+    told = [
+        "train",
+        stuck,
+        "--data=toy:ring8",
+        f"--out={tmp_path / 'run'}",
+        "--stop-on=collapse",
+        "--devices=2",
+        *words,
+    ]
+    ended = subprocess.run(
+        [sys.executable, "-m", "nacre", *told], capture_output=True, text=True, timeout=300, check=False
+    )
+    assert ended.returncode == 3, ended.stderr
+    assert ended.stdout.count("stopped and saved at step 30 of 40, on mode collapse") == 1
+    assert checkpoint.steps(tmp_path / "run" / "checkpoints") == [20, 30]

@@ -136,7 +136,7 @@ class Reference:
         beyond = (ours < self.low - slack) | (ours > self.high + slack)
         missed = (theirs < low - slack) | (theirs > high + slack)
         piles = [
-            (((x - at).abs() <= 0.005 * width).double().mean(0)).sum()
+            (((x - at).abs() < 0.005 * width).double().mean(0)).sum()
             for x, width, ends in ((ours, own, (low, high)), (theirs, span, (self.low, self.high)))
             for at in ends
         ]

@@ -311,7 +311,7 @@ def value_range(view: View) -> Iterator[Verdict]:
     if outside >= OUTSIDE:
         sentence = f"{outside:.0%} of the outputs' numbers are beyond any real item's"
         yield _bad(view, "value-range", sentence, evidence, lambda line: True)
-    elif unreached >= UNREACHED and piled >= PILED:
+    elif unreached >= UNREACHED and piled >= PILED and not view["diversity"] <= ALIKE:
         sentence = (
             f"{unreached:.0%} of the data's numbers are out of reach; {piled:.0%} of the outputs' lie at their ends"
         )

@@ -167,8 +167,10 @@ def go(
         finally:
             record.close()
         logger.info(_where_the_time_went(record))
+        # The first rank alone reads verdicts; the others are to end as it does.
+        on_verdict = done < last and ranks.any(record.stopped is not None, session.stream.device)
     run = Run(path, done, steps, record.score, record.stopped)
-    if done < last and not run.stopped:
+    if done < last and not on_verdict:
         raise Interrupted(run, caught[0] if caught else signal.SIGTERM)
     return run
 
