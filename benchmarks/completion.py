@@ -21,6 +21,7 @@ from torch import Tensor
 
 import nacre
 import rows
+from nacre.cli import sheets
 from nacre.data import DataSet, DataSettings, load
 from nacre.editing import masks
 from nacre.editing.blend import blend, smooth_fill
@@ -32,7 +33,9 @@ from nacre.pretrained import Pretrained
 from nacre.run.extractors import extractor
 
 HOLES = ("center", "random:0.8")
-SHOWN = 8
+SHOWN = 4
+SHORT = {"nearest blended": "blended", "Navier-Stokes": "N.-Stokes", "vae search": "VAE", "gan search": "GAN"}
+SHORT |= {"vae sampling": "VAE draw"}
 NEAREST = 20_000
 """Training images that the nearest neighbour is looked for among."""
 
@@ -77,8 +80,8 @@ def main() -> None:
             )
         shown.append(torch.stack([x, torch.where(hole[:, None], 0.5, x), *made.values()], 1)[:SHOWN])
     if asked.figure:
-        page = torch.cat(shown, 1).transpose(0, 1).flatten(0, 1)
-        pictures.save(asked.figure, pictures.page(page, columns=min(SHOWN, len(x))))
+        pages = [figure(each, ["original", "missing", *fills]) for each in shown]
+        pictures.save(asked.figure, np.concatenate(pages))
     protocol = (
         f"The first {len(x)} test images of {dataset.source}; masks center and random:0.8, seed 0. Search: {how}. Runs: "
         + "; ".join(f"{name}: {model.spec.name}, {model.facts.get('steps')} steps" for name, model in models.items())
@@ -98,6 +101,12 @@ def main() -> None:
         seconds_an_image=seconds,
     )
     print(path)
+
+
+def figure(images: Tensor, names: list[str]) -> np.ndarray:
+    """Images (N, K, C, H, W), a row for each and a column for each fill, with the fills' names at the foot."""
+    captions = [""] * (len(images) - 1) * len(names) + [SHORT.get(name, name) for name in names]
+    return sheets.captioned(images.flatten(0, 1), captions, len(names))
 
 
 def floats(dataset: DataSet, which: np.ndarray) -> Tensor:
