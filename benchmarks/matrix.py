@@ -119,8 +119,10 @@ def play(cell: Cell, source: Source, folder: Path, steps: int) -> None:
     """Train, resume and use one model on one source; what it took and what failed goes into the cell."""
     run, more = folder / source.name / cell.model, steps + (steps + 1) // 2
     begun = time.perf_counter()
-    encoder = ["--encoder", str(run.parent / "ae")] if cell.model == "transfer" else []
-    call(cell, "train", cell.model, "--data", source.data, "--steps", str(steps), "--out", str(run), *encoder)
+    beside = ["--encoder", str(run.parent / "ae")] if cell.model == "transfer" else []
+    if hasattr(find_class(cell.model), "sides"):  # a rate that falls with the steps would fix their number
+        beside = ["--data-b", source.data, "--lr-schedule", "constant"]
+    call(cell, "train", cell.model, "--data", source.data, "--steps", str(steps), "--out", str(run), *beside)
     cell.seconds = time.perf_counter() - begun
     check_run(run, steps)
     cell.images_per_s = history(run, "images_per_s")[-1]

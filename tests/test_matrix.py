@@ -23,6 +23,9 @@ def test_the_drawn_photos_are_what_the_matrix_asks_for(matrix, tmp_path):
 def test_every_model_is_used_for_what_it_can_do(model, matrix, tmp_path):
     source = matrix.Source("digits", "digits", (1, 8, 8), tmp_path / "digits.npy")
     commands = [command for command, *_ in matrix.uses(model, source)]
+    if model in ("cyclegan", "pix2pix"):  # they translate files, of whatever size
+        assert not commands
+        return
     assert commands[0] == ("classify" if model == "transfer" else "sample")
     assert ("classify" in commands) == (model in ("transfer", "m2"))
     assert ("encode" in commands) == ("reconstruct" in commands)

@@ -1,7 +1,7 @@
 """scikit-learn estimators: `from nacre.estimator import VAE`, and so for every model of the catalogue.
 
 A class is made of a model when it is first asked for. Its parameters are the model's own keywords, those of training, and
-`random_state`; its methods are what the model is capable of.
+`random_state`; its methods are what the model is capable of. Those that translate between two kinds of images have none.
 """
 
 import inspect
@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Any, cast
 
+from nacre.errors import ConfigError
 from nacre.estimator.abilities import Classifier, Density, Reconstructor, Sampler, Transformer
 from nacre.estimator.base import Estimator
 from nacre.models import CATALOGUE
@@ -34,9 +35,11 @@ def estimator(model: str) -> type[Estimator]:
         model: a name of the catalogue, or "FILE.py:CLASS" for your own.
 
     Raises:
-        ConfigError: there is no such model.
+        ConfigError: there is no such model, or it learns from two kinds of images and not from one X.
     """
     model_class = find_class(model)
+    if hasattr(model_class, "sides"):
+        raise ConfigError(f"{model} learns from two kinds of images, and an estimator is given one X; use nacre.train.")
     bases = (*(mixin for verb, mixin in MIXINS.items() if hasattr(model_class, verb)), Estimator)
     parameters = Estimator.parameters_of(model)
     attributes = {
@@ -79,4 +82,5 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted([*__all__, *(place.rpartition(":")[2] for place in CATALOGUE.values())])
+    classes = (find_class(model) for model in CATALOGUE)
+    return sorted([*__all__, *(each.__name__ for each in classes if not hasattr(each, "sides"))])
