@@ -412,7 +412,7 @@ def test_what_the_diagnosis_says_comes_first(of_gan):
     verdict = Verdict("healthy", "good", 20, "none of the signals is <out> of its range", {}, "go on")
     evaluation = dataclasses.replace(of_gan.evaluation, verdicts=(verdict,))
     page = report.page(Examination(evaluation, of_gan.subject, None))
-    assert page.index("Healthy.</b> none of the signals is &lt;out&gt;") < page.index("Fréchet distance")
+    assert page.index("Healthy:</b> none of the signals is &lt;out&gt;") < page.index("Fréchet distance")
     table = words.text(evaluation)
     assert table.index("Healthy: none of the signals") < table.index("Fréchet distance")
     assert evaluation.as_dict()["verdicts"][0]["title"] == "healthy"

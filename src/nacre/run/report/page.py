@@ -53,6 +53,7 @@ def page(examination: Examination) -> str:
     """The page as HTML."""
     evaluation, subject = examination.evaluation, examination.subject
     run = Path(evaluation.run)
+    log = read_log(run)
     protocols: list[tuple[str, str]] = []
     parts = [
         _header(evaluation),
@@ -63,7 +64,8 @@ def page(examination: Examination) -> str:
         section("Does it copy?", pictures.neighbor_figures(examination), COPY),
         section("Reconstructions", pictures.reconstruction_figures(subject)),
         section("Latent space", [*pictures.latent_figures(subject), *pictures.walk_figures(subject), *_kl(evaluation)]),
-        section("Training", _curves(read_log(run))),
+        section("Training", _curves(log)),
+        section("Signals while training", _signals(log), SIGNALS),
         _settings(run),
         _protocols(protocols),
         _footer(evaluation),
@@ -142,7 +144,7 @@ def _verdict(verdict: Verdict) -> str:
     kind = "yes" if verdict.severity == "good" else "no"
     title = escape(verdict.title[:1].upper() + verdict.title[1:])
     advice = f'<p class="advice">{escape(verdict.advice)}</p>' if verdict.advice else ""
-    return f'<div class="say {kind}"><p><b>{title}.</b> {escape(verdict.sentence)}.</p>{advice}</div>'
+    return f'<div class="say {kind}"><p><b>{title}:</b> {escape(verdict.sentence)}.</p>{advice}</div>'
 
 
 def _numbers(evaluation: Evaluation, protocols: list[tuple[str, str]]) -> str:
@@ -186,41 +188,63 @@ def _kl(evaluation: Evaluation) -> list[str]:
     return [svg.bars(title, [evaluation.kl_by_latent[number] for number in order], [str(number) for number in order])]
 
 
+SIGNALS = (
+    "What the model looked like on fixed items and fixed noise; the diagnosis is made from these. Signals that never moved are "
+    "left out."
+)
+
+
 def _curves(log: Sequence[Mapping[str, Any]]) -> list[str]:
-    """What the log holds: losses, their parts, validation and signals, over steps."""
+    """Losses, their parts and the validation, over steps."""
+    found = _series(log, "losses")
+    alone = len({name.rpartition("/")[0] for name in found}) == 1
     charts: dict[str, list[svg.Series]] = {}
-    alone = len({name.rpartition("/")[0] for line in log for name in line.get("losses") or {}}) == 1
-    for kind in ("losses", "signals"):
-        for name in dict.fromkeys(name for line in log for name in line.get(kind) or {}):
-            series = _series(name, [(line["step"], (line.get(kind) or {}).get(name)) for line in log])
-            if series is not None and len(series.x) > 1:
-                charts.setdefault(_chart(name, kind, alone), []).append(series)
-    validated = [(line["step"], line["validation"]["value"]) for line in log if line.get("validation")]
-    names = [line["validation"]["name"] for line in log if line.get("validation")]
-    validation = _series("validation", validated)
-    if validation is not None and len(validation.x) > 1:
-        charts[f"Validation: {names[-1]}"] = [validation]
+    for name, series in found.items():
+        head, _, part = name.rpartition("/")
+        if part == "loss":
+            charts.setdefault("Losses", []).append(series)
+        elif part in TOGETHER:
+            charts.setdefault(f"What the {head} says, on average", []).append(series)
+        else:
+            charts[_plainly(part if alone else name)] = [series]
+    validated = [line for line in log if line.get("validation")]
+    for name, series in _series(validated, "validation").items():
+        charts[f"Validation: {validated[-1]['validation']['name']}"] = [series] if name == "value" else []
+    return [svg.curves(title, series) for title, series in charts.items() if series]
+
+
+def _signals(log: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What was measured of fixed items: signals of one kind share a chart."""
+    charts: dict[str, list[svg.Series]] = {}
+    for name, series in _series(log, "signals").items():
+        head, _, part = name.rpartition("/")
+        if np.ptp(series.y) > 0:
+            charts.setdefault(_plainly(head or ("what the judge says" if part in TOGETHER else part)), []).append(
+                series
+            )
     return [svg.curves(title, series) for title, series in charts.items()]
 
 
-def _chart(name: str, kind: str, alone: bool) -> str:
-    """The chart that a curve goes into: all losses into one, D(x) and D(G(z)) into one, others into one each."""
-    head, _, part = name.rpartition("/")
-    if kind == "losses" and part == "loss":
-        return "Losses"
-    if part in TOGETHER:
-        return f"What the {head or 'discriminator'} says, on average{'' if kind == 'losses' else ', of fixed items'}"
-    part = part.replace("_", " ")
-    return f"{head}: {part}" if head and not (kind == "losses" and alone) else part
+def _plainly(name: str) -> str:
+    """A logged name in words."""
+    return name.replace("/", ": ").replace("_", " ")
 
 
-def _series(name: str, points: Sequence[tuple[int, Any]]) -> svg.Series | None:
-    """A curve of the steps at which there is a number; None where there is none."""
-    known = [(x, float(y)) for x, y in points if isinstance(y, int | float) and math.isfinite(y)]
-    if not known:
-        return None
-    x, y = np.array(known, dtype=np.float64).T
-    return svg.Series(TOGETHER.get(name.rpartition("/")[2], name.removesuffix("/loss")), x, y)
+def _series(log: Sequence[Mapping[str, Any]], kind: str) -> dict[str, svg.Series]:
+    """The curves of a kind of entry by name, of the steps at which there is a number, two at least."""
+    points: dict[str, list[tuple[float, float]]] = {}
+    for line in log:
+        for name, value in (line.get(kind) or {}).items():
+            if isinstance(value, int | float) and math.isfinite(value):
+                points.setdefault(name, []).append((float(line["step"]), float(value)))
+    found = {}
+    for name, known in points.items():
+        x, y = np.array(known).T
+        head, _, part = name.rpartition("/")
+        told = TOGETHER.get(part, head if part == "loss" else _plainly(part))
+        if len(known) > 1:
+            found[name] = svg.Series(told, x, y)
+    return found
 
 
 def _settings(run: Path) -> str:
