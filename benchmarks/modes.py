@@ -151,7 +151,7 @@ def main() -> None:
             samples, covered = judged(trained(asked.toy, name, seed, asked.steps, asked.out), mixture, seed)
             found.append(covered)
             near.append(reached(samples, mixture))
-            said = f"{near[-1]} of {covered.of} modes reached, {covered.high_quality:.0%} good"
+            said = f"{near[-1]} of {covered.of} reached, {covered.high_quality:.0%} good"
             line.append((drawn(samples, mixture), said))
             print(f"{name} seed {seed}: {covered}", flush=True)
         cells[name] = line
