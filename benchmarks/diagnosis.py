@@ -306,7 +306,10 @@ SICK: dict[str, list[tuple[str, dict[str, Any]]]] = {
         ("r3gan", {**MLP, "network": "mlp", "lr": 0.1, "steps": 500}),
     ],
     "overfit-discriminator": [
-        ("Uneven", {"hidden": (512, 512), "batch_size": 64, "network": "mlp", "few": 80, "judge_times": 2.0, "steps": 1200}),
+        (
+            "Uneven",
+            {"hidden": (512, 512), "batch_size": 64, "network": "mlp", "few": 80, "judge_times": 2.0, "steps": 1200},
+        ),
         ("gan", {**SMALL, "r1": 0.01, "augment": False, "few": 200, "steps": 500}),
     ],
     "posterior-collapse": [
