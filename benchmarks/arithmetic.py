@@ -93,7 +93,7 @@ def methods_of(asked: argparse.Namespace) -> list[Method]:
         if run := getattr(asked, name):
             model = nacre.load(run)
             found.append(Method(name, model.encode, model.decode, everything, everything))
-    if asked.gan:
+    if asked.gan and asked.inverted:
         model = nacre.load(asked.gan)
         found.append(Method("gan", inverting(model), model.decode, asked.inverted, asked.inverted))
     return found
