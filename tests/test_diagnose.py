@@ -154,6 +154,7 @@ def test_what_is_looked_at_is_drawn_from_all_that_is_held_out():
     assert spread(rows, 5000, shuffle=True)[:500].mean() == pytest.approx(2499.5, abs=200)
 
 
+@pytest.mark.slow
 def test_ranks_stop_on_a_verdict_together(stuck, tmp_path):
     """One of them reads the signals; all save, and leave in order."""
     words = [f"--{name.replace('_', '-')}={value}" for name, value in QUICK.items()]

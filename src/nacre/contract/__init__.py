@@ -221,7 +221,7 @@ def resume_is_exact(subject: Subject) -> str:
         if subject.sides:
             np.savez(place / "others.npz", x=subject.items(side="b"))
             common["data_b"] = str(place / "others.npz")
-        common |= {"log_every": 3, "sample_every": 0, **subject.spec.parameters}
+        common |= {"log_every": 3, "sample_every": 0, "lr_schedule": "constant", **subject.spec.parameters}
         name = subject.spec.name
         with quiet():
             train(name, steps=steps, out=place / "whole", **common)
