@@ -175,7 +175,7 @@ CAPABILITIES: dict[str, type] = {
 """Capabilities by the verb that a user asks for."""
 
 ADVICE = {
-    "encode": "models that do are listed by `nacre models`; a generator's latents have to be searched for instead",
+    "encode": "models that do are listed by `nacre models`; a generator's latents are searched for by `nacre invert`",
     "decode": "ask for `sample` instead",
     "reconstruct": "train an autoencoder (`ae`, `vae`) on the same data for that",
     "sample": "if it encodes and decodes, `nacre sample RUN --prior gmm` fits a prior to its codes; or train a `vae` or a `gan`",
