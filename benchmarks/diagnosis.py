@@ -50,7 +50,7 @@ from nacre.run.extractors import referee
 from nacre.spec import spec
 
 HERE = Path(__file__).resolve()
-OUT = Path("/tmp/runs/diagnosis")
+OUT = Path("runs/diagnosis")
 DISEASES = [name for name in NAMES if name not in ("healthy", "partial-collapse")]
 """Full and partial collapse are one disease of two degrees."""
 
