@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from nacre import files
 from nacre.editing import latents
-from nacre.editing.perception import LAYERS
+from nacre.editing.features import LAYERS
 from nacre.errors import CapabilityError, CheckpointError, ConfigError
 
 FORMAT = "nacre-direction-1"

@@ -39,7 +39,21 @@ def features_of(model: nn.Module, part: str | None = None) -> Features:
         raise CapabilityError(
             f"{type(model).__name__} {has} to take features from; name a run that has, or VGG's weights."
         )
-    ask = getattr(model, VERBS[part or able[0]][0])
+    look = seen_by(model, getattr(model, VERBS[part or able[0]][0]))
+
+    def see(x: Tensor) -> list[Tensor]:
+        inner = look(x)
+        spatial = [each for each in inner if each.ndim == 4]
+        return spatial if len(spatial) > 1 else inner or [x]
+
+    return see
+
+
+def seen_by(model: nn.Module, ask: Callable[[Tensor], object]) -> Features:
+    """What each layer with weights but the first is given while `ask` is asked about items; gradients flow through.
+
+    A judge of packs, or of every class in turn, may look at more rows than there are items: those layers are left out.
+    """
     layers = [module for module in model.modules() if isinstance(module, LAYERS)]
 
     def see(x: Tensor) -> list[Tensor]:
@@ -54,8 +68,6 @@ def features_of(model: nn.Module, part: str | None = None) -> Features:
         finally:
             for hook in hooks:
                 hook.remove()
-        inner = [each for each in seen[1:] if len(each) == len(x)]
-        spatial = [each for each in inner if each.ndim == 4]
-        return spatial if len(spatial) > 1 else inner or [x]
+        return [each for each in seen[1:] if len(each) == len(x)]
 
     return see

@@ -5,9 +5,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from nacre.editing.features import seen_by
 from nacre.protocols import Discriminates
-
-LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.ConvTranspose2d)
 
 
 def sight(model: nn.Module) -> Callable[[Tensor], list[Tensor]] | None:
@@ -18,24 +17,8 @@ def sight(model: nn.Module) -> Callable[[Tensor], list[Tensor]] | None:
     """
     if not isinstance(model, Discriminates):
         return None
-    layers = [module for module in model.modules() if isinstance(module, LAYERS)]
-
-    def see(x: Tensor) -> list[Tensor]:
-        seen: list[Tensor] = []
-
-        def keep(layer: nn.Module, given: tuple[Tensor, ...]) -> None:
-            seen.append(given[0])
-
-        hooks = [layer.register_forward_pre_hook(keep) for layer in layers]
-        try:
-            model.realness(x)
-        finally:
-            for hook in hooks:
-                hook.remove()
-        # A judge of packs or of every class in turn may look at more rows than there are items.
-        return [layer.flatten(1) for layer in seen[1:] if len(layer) == len(x)]
-
-    return see
+    look = seen_by(model, model.realness)
+    return lambda x: [layer.flatten(1) for layer in look(x)]
 
 
 def difference(seen: list[Tensor], wanted: list[Tensor]) -> Tensor:
