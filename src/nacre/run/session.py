@@ -152,15 +152,13 @@ def go(
         record = _record(path, session, updates, average, start)
         try:
             if state:
-                record.load_state_dict(state)
-                record.best = record.best if record.best and record.best[0] > judged_from else None
+                _take_up(record, state, judged_from)
             settle()
             _announce(path, session, updates, range(start, last), pace)
             if save_first:
                 record.checkpoint(0)
-            done = loop.train(
-                updates, average, session.stream, record, start=start, steps=last, stop=lambda: bool(caught)
-            )
+            span = {"start": start, "steps": last}
+            done = loop.train(updates, average, session.stream, record, **span, stop=lambda: bool(caught))
         except TrainingError as error:
             record.fail(error)
             raise
@@ -173,6 +171,13 @@ def go(
     if done < last and not on_verdict:
         raise Interrupted(run, caught[0] if caught else signal.SIGTERM)
     return run
+
+
+def _take_up(record: Record, state: Mapping[str, Any], judged_from: int) -> None:
+    """Go on from a checkpoint; what was best by other data is best no longer."""
+    record.load_state_dict(state)
+    if record.best and record.best[0] <= judged_from:
+        record.best = None
 
 
 def global_batch_norm(session: Session) -> bool:
