@@ -112,7 +112,7 @@ def test_a_judge_sees_patches_of_the_published_sizes():
     assert [translation.patch(layers) for layers in (1, 2, 3)] == [16, 34, 70]
     judge = translation.patch_judge(1, (1, 64, 64), width=4, layers=2)
     x = torch.rand(1, 1, 64, 64, requires_grad=True)
-    values = nn.Sequential(*[m for m in judge.model if not isinstance(m, nn.InstanceNorm2d)])(x)
+    values = nn.Sequential(*[m for m in judge.model if not isinstance(m, nn.GroupNorm)])(x)
     (slope,) = torch.autograd.grad(values[0, 0, 7, 7], x)
     seen = slope[0, 0].abs().sum(0).nonzero()
     assert int(seen.max() - seen.min()) + 1 == 34
@@ -126,6 +126,21 @@ def test_a_translator_takes_any_size_and_keeps_it(kind):
         output = network(torch.rand(2, 3, *size)).detach()
         assert output.shape == (2, 1, *size)
         assert 0 <= float(output.min()) <= float(output.max()) <= 1
+
+
+@pytest.mark.parametrize("kind", ["resnet", "unet"])
+def test_images_one_by_one_have_the_gradients_of_their_batch(kind):
+    network = translation.translator(3, 3, (3, 16, 16), kind=kind, width=4).double()
+    network.to(memory_format=torch.channels_last)
+    batch = seeds.noise(seeds.uniform(3, 16, 16), "images", rows=range(2)).double()
+    weights = list(network.parameters())
+
+    def gradients(items):
+        items = items.contiguous(memory_format=torch.channels_last)
+        return torch.autograd.grad(network(items).pow(3).sum(), weights)
+
+    for whole, first, second in zip(gradients(batch), gradients(batch[:1]), gradients(batch[1:]), strict=True):
+        torch.testing.assert_close(first + second, whole, rtol=1e-10, atol=1e-10)
 
 
 def test_blocks_follow_the_paper():

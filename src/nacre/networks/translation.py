@@ -90,7 +90,7 @@ class ResidualBlock(nn.Module):
         super().__init__()
         first, second = (nn.Conv2d(channels, channels, 3, bias=False) for _ in range(2))
         before = [nn.ReflectionPad2d(1), first, *normed(channels), nn.ReflectionPad2d(1)]
-        self.conv_block = nn.Sequential(*before, second, nn.InstanceNorm2d(channels))
+        self.conv_block = nn.Sequential(*before, second, instance_norm(channels))
 
     def forward(self, x: Tensor) -> Tensor:
         return x + self.conv_block(x)
@@ -121,9 +121,9 @@ class Level(nn.Module):
     def __init__(self, channels: int, hidden: int, inner: nn.Module | None) -> None:
         super().__init__()
         down = [nn.LeakyReLU(0.2), nn.Conv2d(channels, hidden, 4, 2, 1, bias=inner is None)]
-        beneath = [nn.InstanceNorm2d(hidden), inner] if inner else []
+        beneath = [instance_norm(hidden), inner] if inner else []
         up = [nn.ReLU(), nn.ConvTranspose2d(2 * hidden if inner else hidden, channels, 4, 2, 1, bias=False)]
-        self.model = nn.Sequential(*down, *beneath, *up, nn.InstanceNorm2d(channels))
+        self.model = nn.Sequential(*down, *beneath, *up, instance_norm(channels))
 
     def forward(self, x: Tensor) -> Tensor:
         return torch.cat([x, self.model(x)], 1)
@@ -154,7 +154,7 @@ def patch_judge(channels: int, shape: Shape, *, width: int = 64, layers: int | N
     for level in range(1, layers + 1):
         stride = 2 if level < layers else 1
         before, after = channels_at(level - 1, width), channels_at(level, width)
-        judge += [nn.Conv2d(before, after, 4, stride, 1, bias=False), nn.InstanceNorm2d(after), nn.LeakyReLU(0.2)]
+        judge += [nn.Conv2d(before, after, 4, stride, 1, bias=False), instance_norm(after), nn.LeakyReLU(0.2)]
     return PatchJudge(nn.Sequential(*judge, nn.Conv2d(channels_at(layers, width), 1, 4, 1, 1)).apply(initialise))
 
 
@@ -183,9 +183,19 @@ def patch(layers: int) -> int:
     return seen
 
 
+def instance_norm(channels: int) -> nn.GroupNorm:
+    """Each channel of each image at mean zero and variance one: Ulyanov et al. 2016, without scale and shift.
+
+    As a group norm of one channel a group, which is the same. torch's own `InstanceNorm2d` has wrong gradients on a CPU for
+    one image whose gradient comes in channels-last order (2.13, off by as much as they are long), and one image is the
+    papers' batch; it also leaves channels-last order, which the next convolution must restore.
+    """
+    return nn.GroupNorm(channels, channels, affine=False)
+
+
 def normed(channels: int) -> list[nn.Module]:
     """Instance norm and ReLU."""
-    return [nn.InstanceNorm2d(channels), nn.ReLU()]
+    return [instance_norm(channels), nn.ReLU()]
 
 
 def initialise(module: nn.Module) -> None:
