@@ -22,6 +22,7 @@ from nacre.engine.average import Average
 from nacre.engine.record import Record
 from nacre.engine.settings import Training
 from nacre.models.gan import GAN
+from nacre.networks.adversarial import Judge
 from nacre.protocols import Logs, Objective, Step
 from nacre.run.session import COMPILE_BACKEND, Session, build, updates_of
 from nacre.run.streams import stream_of
@@ -188,7 +189,7 @@ class ScriptGAN(GAN):
     def __init__(self, shape: tuple[int, ...]) -> None:
         super().__init__(shape, latent_dim=peers.GAN_SIZES["generator"][0], r1=0.0, network="mlp")
         self.generator = nn.Sequential(*peers.gan_generator(), nn.Unflatten(1, shape))
-        self.discriminator = nn.Sequential(*peers.gan_discriminator())
+        self.discriminator = Judge(shape, lambda *_: nn.Sequential(*peers.gan_discriminator()))
 
 
 def gan_mlp(data: str | None) -> Work:
