@@ -4,12 +4,17 @@
 
 Protocol: SMILEs, 64×64 grey, 90 % to train on, 5 % to choose the strength on, 5 % to test on. Pictures that occur twice, with one
 label or with both, are left out of the last two. The direction is the mean code of training smiles minus that of training neutral
-faces; codes are the encoder's or, for the GAN, found by `nacre.editing.invert` (one search: 60 steps of Adam, 40 of L-BFGS), of
-fewer images as the row says. Neutral faces are moved along it and smiling ones against it. A face is flipped if the referee,
-which nothing else has seen, calls the result the other class; the flip rate is the mean of the rates of both classes, for 72 %
-are neutral. The strength is the smallest of 0, .25 … 4 that flips 80 % of the validation faces, or the one that flips most. A
-face is known again if, of 500 originals, its own is nearest to the result: in the features of a network with random weights
-(`rank1`) and in standardised pixels (`rank1_pixels`). Method "pixels" adds the mean difference of the images themselves.
+faces, and codes are the encoder's. A GAN's direction is of the guesses of an encoder that is trained on its samples
+(`train_encoder`, 1,500 steps); the faces that are moved are searched from such a guess (60 steps of Adam, 40 of L-BFGS). Method
+"dfi" is `interpolate_features` in the features of the GAN's discriminator, from the 100 nearest of 400 training faces of a class
+to those of the other, its strength being β. Neutral faces are moved along the direction and smiling ones against it. What has
+"kept" in its name is the face itself plus the change that the method makes to its likeness, x + decode(z + s d) - decode(z):
+`nacre arithmetic --keep-residual`. Method "pixels" adds the mean difference of the images themselves.
+A face is flipped if the referee, which nothing else has seen, calls the result the other class; the flip rate is the mean of
+the rates of both classes, for 72 % are neutral. The strength is the smallest of those tried that flips 80 % of the validation
+faces, or the one that flips most. A face is known again if, of 500 originals, its own is nearest to the result: in the features
+of a network with random weights (`rank1`) and in standardised pixels (`rank1_pixels`). `rank1_of_pixels_at_this_rate` is what
+method "pixels" scores at the first of its strengths that flips as many test faces. Of search and dfi there are fewer faces.
 Image2Vec: 2,000 samples of the GAN; out of the tenths that the referee is surest of, three smiles, three neutral faces and
 three other neutral ones a trial; 20 trials, and a flip is a smile in C - A + B, of means of three.
 """
@@ -18,6 +23,7 @@ import argparse
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -28,19 +34,21 @@ from torch import Tensor
 import nacre
 import rows
 from nacre import editing, images
+from nacre.cli import sheets
 from nacre.data import DataSet, DataSettings, load
+from nacre.editing.dfi import Interpolating, interpolate_features
+from nacre.editing.features import features_of
 from nacre.engine import pictures
 from nacre.metrics.extractors import random_extractor
 from nacre.pretrained import Pretrained
 from nacre.run.extractors import referee
 
-STRENGTHS = torch.arange(0, 4.01, 0.25)
-ENOUGH, GALLERY, TRIALS, SAMPLES = 0.8, 500, 20, 2000
+STRENGTHS = tuple(np.arange(0, 6.01, 0.25).tolist())
+BETAS = (0.0, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3)
+ENOUGH, GALLERY, TRIALS, SAMPLES, SHOWN, EXAMPLES = 0.8, 500, 20, 2000, 10, 400
+GUESSING = 1500
 SEARCH = editing.Search(restarts=1, adam_steps=60, lbfgs_steps=40)
 PICTURE = Path("docs/smiles.png")
-
-Move = Callable[[Tensor, Tensor], Tensor]
-"""Codes (N, D) and one strength each (N,) ↦ images."""
 
 
 @dataclass(frozen=True)
@@ -59,15 +67,27 @@ class Faces:
         return self[torch.cat([rows[:: max(1, -(-len(rows) // count))] for rows in chosen])]
 
 
+Moving = Callable[[float], Tensor]
+"""A strength ↦ images, (N, 1, 64, 64)."""
+
+
 @dataclass(frozen=True)
 class Method:
-    """A way to move faces: its codes of faces, how they are moved, and how many faces there were to spend."""
+    """A way to move faces.
+
+    Attributes:
+        name: as it is called in the row.
+        mover: of some faces, what becomes of them at a strength: neutral ones along the direction, smiling ones against it.
+        strengths: that are tried, from 0 on.
+        few: faces of a class that there is time for; half as many of the validation part.
+        remakes: whether it shows a likeness of a face, of which the change alone can be taken.
+    """
 
     name: str
-    encode: Callable[[Tensor], Tensor]
-    decode: Callable[[Tensor], Tensor]
-    training: int
-    held_out: int
+    mover: Callable[[Faces], Moving]
+    strengths: tuple[float, ...] = STRENGTHS
+    few: int = 10**9
+    remakes: bool = True
 
 
 def faces_of(dataset: DataSet, split: str) -> Faces:
@@ -83,43 +103,90 @@ def faces_of(dataset: DataSet, split: str) -> Faces:
     return Faces(images.to_float(torch.from_numpy(dataset.items[rows])), smile)
 
 
-def methods_of(asked: argparse.Namespace) -> list[Method]:
-    """Pixels, and one method for each run that was given."""
-    everything = 10**9
-    found = [
-        Method("pixels", lambda x: x.flatten(1), lambda z: z.view(-1, 1, 64, 64).clamp(0, 1), everything, everything)
-    ]
+def methods_of(asked: argparse.Namespace, train: Faces) -> list[Method]:
+    """Pixels, and those of the runs that were given."""
+    pixels = by_codes(train, lambda x: x.flatten(1), lambda z: z.view(-1, 1, 64, 64).clamp(0, 1))
+    found = [Method("pixels", pixels, remakes=False)]
     for name in ("vae", "vaegan"):
         if run := getattr(asked, name):
             model = nacre.load(run)
-            found.append(Method(name, model.encode, model.decode, everything, everything))
-    if asked.gan and asked.inverted:
+            found.append(Method(name, by_codes(train, model.encode, model.decode)))
+    if asked.gan and asked.searched:
         model = nacre.load(asked.gan)
-        found.append(Method("gan", inverting(model), model.decode, asked.inverted, asked.inverted))
+        found.append(Method("gan", by_search(train, model), few=asked.searched))
+        found.append(Method("dfi", by_features(train, model), BETAS, few=asked.searched, remakes=False))
     return found
 
 
-def inverting(model: Pretrained) -> Callable[[Tensor], Tensor]:
-    """Codes by search, with a line on how near the images came."""
+def by_codes(
+    train: Faces, encode: Callable[[Tensor], Tensor], decode: Callable[[Tensor], Tensor]
+) -> Callable[[Faces], Moving]:
+    """Arithmetic with an encoder's codes."""
+    way = direction(train, encode(train.items))
+    return lambda faces: along(way, encode(faces.items), decode, faces)
 
-    def encode(items: Tensor) -> Tensor:
-        found = editing.invert(model.module, items, SEARCH)
-        print(f"inverted {len(items)} faces: median residual {found.residual.median():.4f}", flush=True)
-        return found.codes
 
-    return encode
+def by_search(train: Faces, model: Pretrained) -> Callable[[Faces], Moving]:
+    """Arithmetic with latents that are searched for."""
+    guess = editing.train_encoder(model.module, steps=GUESSING)
+    way = direction(train, guess(train.items))
+
+    def mover(faces: Faces) -> Moving:
+        found = editing.invert(model.module, faces.items, SEARCH, start=guess)
+        print(f"inverted {len(faces.items)} faces: median residual {found.residual.median():.4f}", flush=True)
+        return along(way, found.codes, model.decode, faces)
+
+    return mover
+
+
+def by_features(train: Faces, model: Pretrained) -> Callable[[Faces], Moving]:
+    """Deep feature interpolation in what the model's discriminator sees."""
+    few, see = train.spread(EXAMPLES), features_of(model.module, "discriminator")
+    neutral, smiling = few.items[~few.smile], few.items[few.smile]
+
+    def mover(faces: Faces) -> Moving:
+        def moved(strength: float) -> Tensor:
+            how, result = Interpolating(strength=strength), faces.items.clone()
+            for kind, source, target in ((False, neutral, smiling), (True, smiling, neutral)):
+                chosen = faces.smile == kind
+                if strength and chosen.any():
+                    result[chosen] = interpolate_features(see, faces.items[chosen], source, target, how).images
+            return result
+
+        return moved
+
+    return mover
+
+
+def direction(faces: Faces, codes: Tensor) -> Tensor:
+    """From neutral faces to smiling ones, in the space of their codes."""
+    return codes[faces.smile].mean(0) - codes[~faces.smile].mean(0)
+
+
+def along(way: Tensor, codes: Tensor, decode: Callable[[Tensor], Tensor], faces: Faces) -> Moving:
+    """Codes moved by a strength, neutral faces' along the direction and smiling ones' against it."""
+    signs = torch.where(faces.smile, -1.0, 1.0).to(codes)[:, None]
+    return lambda strength: decode(codes + strength * signs * way)
+
+
+def keeping(faces: Faces, made: Moving) -> Moving:
+    """The faces themselves with the change that is made to their likeness."""
+    return lambda strength: (faces.items + made(strength) - made(0.0)).clamp(0, 1)
 
 
 class Bench:
     """The faces, the referee, and what is measured with them."""
 
-    def __init__(self, data: str) -> None:
-        dataset = load(DataSettings(data=data))
+    def __init__(self, asked: argparse.Namespace) -> None:
+        dataset = load(DataSettings(data=asked.data))
         self.referee = referee(dataset)
         self.train, self.validation, test = (faces_of(dataset, split) for split in ("train", "validation", "test"))
         self.test = test[torch.randperm(len(test.items), generator=torch.Generator().manual_seed(0))[:GALLERY]]
         self.smiling = dataset.classes.index("smile")
         self.see = random_extractor(0)
+        self.shown = self.test[torch.nonzero(~self.test.smile).squeeze(1)[:SHOWN]]
+        self.methods = methods_of(asked, self.train)
+        self.curve: list[dict[str, float]] = []
 
     def smiles(self, items: Tensor) -> Tensor:
         """What the referee says: (N,) bool."""
@@ -148,32 +215,45 @@ class Bench:
         own = {face.numpy().tobytes() for face in faces.items}
         return self.test.items[[row for row, face in enumerate(self.test.items) if face.numpy().tobytes() not in own]]
 
-    def measure(self, method: Method) -> tuple[dict[str, float], Tensor, Tensor]:
-        """Its figures on test faces, and ten neutral ones as they are remade and as they are moved."""
-        train, validation = self.train.spread(method.training), self.validation.spread(method.held_out // 2)
-        test = self.test.spread(method.held_out)
-        codes = method.encode(train.items)
-        way = codes[train.smile].mean(0) - codes[~train.smile].mean(0)
-        codes = method.encode(validation.items)
-        rates = [
-            self.flipped(validation, move(method, codes, way, validation, strength)) for strength in STRENGTHS.tolist()
-        ]
-        place = next((place for place, rate in enumerate(rates) if rate >= ENOUGH), int(np.argmax(rates)))
-        strength = float(STRENGTHS[place])
-        codes = method.encode(test.items)
-        remade, moved = (move(method, codes, way, test, each) for each in (0.0, strength))
-        values = {
-            "strength": strength,
-            "validation_flipped": rates[place],
-            "flipped": self.flipped(test, moved),
-            "flipped_unmoved": self.flipped(test, remade),
-            **self.known(test, moved),
-            **{f"{name}_unmoved": value for name, value in self.known(test, remade).items()},
-            "faces": float(len(test.items)),
-            "training_faces": float(len(train.items)),
-        }
-        ten = torch.nonzero(~test.smile).squeeze(1)[:10]
-        return values, remade[ten], moved[ten]
+    def measure(self, method: Method) -> tuple[dict[str, float], dict[str, Tensor]]:
+        """Its figures on test faces, and what becomes of ten neutral ones, by name."""
+        validation, test = self.validation.spread(max(1, method.few // 2)), self.test.spread(method.few)
+        sets = (validation, test, self.shown)
+        remade: list[Moving] = [cache(method.mover(faces)) for faces in sets]
+        values = {"faces": float(len(test.items)), "validation_faces": float(len(validation.items))}
+        page = {}
+        for suffix in ("", "_kept") if method.remakes else ("",):
+            tried, tested, shown = map(keeping, sets, remade) if suffix else remade
+            strength, rate = self.strength(method, validation, tried)
+            found = self.figures(test, tested(strength)) | {"strength": strength, "validation_flipped": rate}
+            if not suffix:
+                found |= {f"{name}_unmoved": value for name, value in self.figures(test, tested(0.0)).items()}
+            values |= {f"{name}{suffix}": value for name, value in found.items()}
+            page[f"{method.name}{suffix}"] = shown(strength)
+        return values, page
+
+    def strength(self, method: Method, faces: Faces, made: Moving) -> tuple[float, float]:
+        """The smallest strength that flips enough, or the one that flips most, and its rate."""
+        rates = []
+        for strength in method.strengths:
+            rates.append(self.flipped(faces, made(strength)))
+            if rates[-1] >= ENOUGH:
+                break
+        place = int(np.argmax(rates))
+        return method.strengths[place], rates[place]
+
+    def figures(self, faces: Faces, moved: Tensor) -> dict[str, float]:
+        """How many are flipped, and how many known again."""
+        return {"flipped": self.flipped(faces, moved), **self.known(faces, moved)}
+
+    def of_pixels_at(self, rate: float) -> float:
+        """How many test faces are known again where the mean difference of pixels flips as many."""
+        if not self.curve:
+            (pixels,) = (method for method in self.methods if method.name == "pixels")
+            made = pixels.mover(self.test)
+            self.curve = [self.figures(self.test, made(strength)) for strength in pixels.strengths]
+        enough = [each["rank1"] for each in self.curve if each["flipped"] >= rate]
+        return enough[0] if enough else self.curve[-1]["rank1"]
 
     def image2vec(self, model: Pretrained) -> tuple[dict[str, float], Tensor]:
         """Of 20 trials with means of three samples, the share that smiles, and its neighbours'; and the pictures."""
@@ -205,12 +285,6 @@ class Bench:
         return values, torch.cat(shown[:10])
 
 
-def move(method: Method, codes: Tensor, way: Tensor, faces: Faces, strength: float) -> Tensor:
-    """Neutral faces along the direction, smiling ones against it."""
-    signs = torch.where(faces.smile, -strength, strength).to(codes)
-    return method.decode(codes + signs[:, None] * way)
-
-
 def balanced(right: Tensor, smile: Tensor) -> float:
     """The mean of two classes' shares."""
     return float((right[smile].double().mean() + right[~smile].double().mean()) / 2)
@@ -229,31 +303,38 @@ def main() -> None:
     for name in ("vae", "vaegan", "gan"):
         parser.add_argument(f"--{name}", help="a run of this model on them")
     parser.add_argument(
-        "--inverted", type=int, default=40, help="faces of a class that latents are searched for, of each set"
+        "--searched", type=int, default=50, help="test faces of a class that search and dfi are tried on"
     )
     parser.add_argument("--results", type=Path, default=rows.RESULTS, help="folder of the rows")
     asked = parser.parse_args()
-    bench = Bench(asked.data)
+    bench = Bench(asked)
     accuracy = balanced(bench.smiles(bench.test.items) == bench.test.smile, bench.test.smile)
     values: dict[str, float] = {"referee_balanced_accuracy": accuracy}
     print(values, flush=True)
-    page = []
-    for method in methods_of(asked):
-        found, remade, moved = bench.measure(method)
+    page = {"given": bench.shown.items}
+    for method in bench.methods:
+        found, shown = bench.measure(method)
+        for suffix in ("", "_kept") if method.remakes else ("",):
+            found[f"rank1_of_pixels_at_this_rate{suffix}"] = bench.of_pixels_at(found[f"flipped{suffix}"])
         print(method.name, found, flush=True)
         values |= {f"{method.name}_{name}": value for name, value in found.items()}
-        if method.name != "pixels":
-            page += [remade, moved]
+        page |= shown
     if asked.gan:
         found, pairs = bench.image2vec(nacre.load(asked.gan))
         print("image2vec", found, flush=True)
         values |= {f"image2vec_{name}": value for name, value in found.items()}
-        page += [pairs[::2], pairs[1::2]]
-    pictures.save(PICTURE, pictures.page(torch.cat(page), columns=10))
+        page |= {"samples C": pairs[::2], "C - A + B": pairs[1::2]}
+    pictures.save(PICTURE, figure(page))
     protocol = str(__doc__).split("Protocol: ")[1].strip()
     runs = {name: nacre.load(run).facts for name in ("vae", "vaegan", "gan") if (run := getattr(asked, name))}
     facts: dict[str, Any] = {"runs": runs, "referee": bench.referee.name, "load_average": os.getloadavg()[0]}
     print(rows.write_row("smile-arithmetic", protocol, values, [0], GALLERY, results=asked.results, **facts))
+
+
+def figure(page: dict[str, Tensor]) -> np.ndarray:
+    """A row of ten faces each, with its name under the first: (height, width) uint8."""
+    captions = [word for name in page for word in [name.replace("_kept", ", kept"), *[""] * (SHOWN - 1)]]
+    return sheets.captioned(torch.cat(list(page.values())), captions, SHOWN)[:, :, 0]
 
 
 if __name__ == "__main__":

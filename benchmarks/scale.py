@@ -1,12 +1,13 @@
 """What grows with what: ranks, images, steps.
 
-    python benchmarks/scale.py [--only ranks images steps start] [--results DIR]
+    python benchmarks/scale.py [--only ranks images steps start cold] [--results DIR]
 
 ranks:  the step time on 1, 2 and 4 processes of this machine, beside the model of docs/scale.md, whose constants (seconds
         an item, latency and bandwidth of an all-reduce) are measured in the same run.
 images: images/s with 10^4, 10^5 and 10^6 images in the data set.
 steps:  size of the log and resident memory over 10^6 steps of a tiny model.
 start:  seconds from the start of `nacre sample RUN` to the file, for a 28×28 model.
+cold:   the same of one image in and one image out, for a 64×64 VAE: `reconstruct`, and `arithmetic` by a saved direction.
 """
 
 import argparse
@@ -17,17 +18,20 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 import torch.distributed as dist
+from PIL import Image
 
 import rows
 from nacre.run import launch
 
-ALL = ("ranks", "images", "steps", "start")
+ALL = ("ranks", "images", "steps", "start", "cold")
 STEPS, BATCH = 300, 256
+NACRE = [sys.executable, "-m", "nacre"]
 VAE = ["vae", "--hidden", "[400]", "--latent-dim", "20", "--network", "mlp", "--sample-every", "0", "--compile", "off"]
 
 
@@ -51,6 +55,8 @@ def main() -> None:
             print(steps(Path(folder), asked.steps, asked.results))
         if "start" in asked.only:
             print(start(Path(folder), asked.rounds, asked.results))
+        if "cold" in asked.only:
+            print(cold(Path(folder), asked.rounds, asked.results))
     return None
 
 
@@ -112,7 +118,7 @@ def steps(folder: Path, count: int, results: Path) -> Path:
     run = folder / "long"
     tiny = ["--hidden", "[4]", "--latent-dim", "2", "--n-critic", "1", "--batch-size", "8", "--compile", "off"]
     settings = ["--steps", str(count), "--checkpoint-every", str(count // 10), "--out", str(run)]
-    command = [sys.executable, "-m", "nacre", "train", "wgan_gp", "--data", "toy:ring8", *tiny, *settings]
+    command = [*NACRE, "train", "wgan_gp", "--data", "toy:ring8", *tiny, *settings]
     begun = time.perf_counter()
     process = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
     memory: dict[int, float] = {}
@@ -146,29 +152,61 @@ def start(folder: Path, rounds: int, results: Path) -> Path:
         "nacre sample RUN": ["sample", str(run), "--out", str(folder / "drawn.png")],
         "nacre --help": ["--help"],
     }
-    found: dict[str, list[float]] = {name: [] for name in commands}
-    for _ in range(rounds + 1):
-        for name, words in commands.items():
-            begun = time.perf_counter()
-            subprocess.run([sys.executable, "-m", "nacre", *words], check=True, capture_output=True)
-            found[name].append(time.perf_counter() - begun)
-    values = {f"{name}, s": statistics.median(each[1:]) for name, each in found.items()}
-    print(values)
     protocol = f"28×28 VAE MLP, from process start to exit, median of {rounds} after one to warm the page cache."
-    return rows.write_row("scale-start", protocol, values, [0], rounds, results=results, measured=found)
+    return timed("scale-start", protocol, commands, rounds, results)
 
 
-def pixels(path: Path, count: int) -> Path:
+def cold(folder: Path, rounds: int, results: Path) -> Path:
+    """Seconds from the start of a process to one image, from one image, by a convolutional VAE for 64×64."""
+    model = ["vae", "--compile", "off", "--sample-every", "0"]
+    run = train(pixels(folder / "cold.npy", 256, 64), folder / "cold", 3, model=model)
+    face, way, out = (str(folder / name) for name in ("face.png", "way.safetensors", "out.png"))
+    Image.fromarray(np.load(folder / "cold.npy")[0, 0]).save(face)
+    arithmetic = ["arithmetic", str(run), "--plus"]
+    subprocess.run([*NACRE, *arithmetic, "1", "--minus", "2", "--save-direction", way], check=True, capture_output=True)
+    commands = {
+        "nacre reconstruct RUN face.png": ["reconstruct", str(run), face, "--out", out],
+        "nacre arithmetic RUN --plus way.safetensors --to face.png": [*arithmetic, way, "--to", face, "--out", out],
+    }
+    protocol = (
+        f"64×64 grey convolutional VAE with default flags, one image in and a PNG out; from process start to exit, import "
+        f"included, median of {rounds} after one to warm the page cache; nothing else is kept between them."
+    )
+    return timed("scale-cold", protocol, commands, rounds, results)
+
+
+def timed(name: str, protocol: str, commands: dict[str, list[str]], rounds: int, results: Path) -> Path:
+    """The row of how long commands take, the processor's seconds beside the clock's."""
+    found: dict[str, list[float]] = {command: [] for command in commands}
+    spent: dict[str, list[float]] = {command: [] for command in commands}
+    for _ in range(rounds + 1):
+        for command, words in commands.items():
+            begun, before = time.perf_counter(), os.times()
+            subprocess.run([*NACRE, *words], check=True, capture_output=True)
+            found[command].append(time.perf_counter() - begun)
+            after = os.times()
+            spent[command].append(
+                after.children_user + after.children_system - before.children_user - before.children_system
+            )
+    values = {f"{command}, s": statistics.median(each[1:]) for command, each in found.items()}
+    values |= {f"{command}, processor s": statistics.median(each[1:]) for command, each in spent.items()}
+    print(values)
+    return rows.write_row(
+        name, protocol, values, [0], rounds, results=results, measured=found, load_average=os.getloadavg()[0]
+    )
+
+
+def pixels(path: Path, count: int, size: int = 28) -> Path:
     """A file of random images."""
     rng = np.random.default_rng(0)
-    np.save(path, rng.integers(0, 256, (count, 1, 28, 28), np.uint8))
+    np.save(path, rng.integers(0, 256, (count, 1, size, size), np.uint8))
     return path
 
 
-def train(data: Path, run: Path, count: int, *words: str) -> Path:
+def train(data: Path, run: Path, count: int, *words: str, model: Sequence[str] = VAE) -> Path:
     """A run of nacre's, in processes of its own with one thread each."""
     quiet = ["--log-every", "25", "--checkpoint-every", str(10**9), "--steps", str(count), "--out", str(run)]
-    command = [sys.executable, "-m", "nacre", "train", *VAE, "--data", str(data), *quiet, *words]
+    command = [*NACRE, "train", *model, "--data", str(data), *quiet, *words]
     subprocess.run(command, check=True, capture_output=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
     return run
 

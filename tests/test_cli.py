@@ -131,6 +131,13 @@ def test_help_is_quick_and_needs_no_torch():
     assert all(name in result.stdout for name in COMMANDS)
 
 
+def test_using_a_model_needs_no_scipy():
+    script = (
+        "import sys, nacre.cli.reconstruct, nacre.cli.arithmetic, nacre.cli.sample; assert 'scipy' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True)
+
+
 @pytest.mark.parametrize("words", [["train"], *[["train", name] for name in CATALOGUE], *[[name] for name in COMMANDS]])
 def test_every_command_explains_itself(words, capsys):
     with pytest.raises(SystemExit) as stop:

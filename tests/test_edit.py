@@ -188,6 +188,9 @@ def test_from_the_command_line(capsys):
     assert after[mask > 0].mean() > before[mask > 0].mean() + 1
     assert main(["edit", str(run), "dark", "--from", "dark", "--toward", "light", "--steps", "2", "--out", "all"]) == 0
     assert len(list(Path("all").iterdir())) == 12
+    sets = ["--from", "dark", "--toward", "light", "--steps", "1"]
+    assert main(["edit", str(run), "dark/0.png", "light/0.png", "dark/1.png", *sets, "--out", "alike"]) == 0
+    assert sorted(path.name for path in Path("alike").iterdir()) == ["0000-0.png", "0001-0.png", "1.png"]
     for extra, sentence in (
         (["--features", "encoder"], "GAN has no encoder"),
         (["--features", "eyes"], "--features takes auto, discriminator, classifier, encoder or vgg:FILE"),

@@ -182,6 +182,22 @@ def test_what_cannot_be_inverted(runs, capsys, tmp_path):
     assert "--out" in refused(capsys, "invert", runs["gan"], large, "--out", "i.png")
 
 
+# One image in, one image out.
+
+
+def test_reconstructing_images_that_are_named(runs, capsys, tmp_path):
+    faces = runs["root"] / "faces" / "a"
+    facts, _ = told(capsys, "reconstruct", runs["vae"], faces / "0.png", faces, "--out", tmp_path / "r.npz")
+    assert facts["count"] == 4
+    model, back = nacre.load(runs["vae"]), np.load(tmp_path / "r.npz")["images"]
+    grey = np.full((1, 1, 8, 8), 40, np.uint8)
+    assert np.array_equal(back[0], back[1])
+    assert np.allclose(back[0] / 255, model.reconstruct(grey)[0], atol=1 / 255)
+    _, err = told(capsys, "reconstruct", runs["vae"], runs["root"] / "large.png", "--out", tmp_path / "r.png")
+    assert "1 of 1 images were of another size" in err
+    assert "leave one" in refused(capsys, "reconstruct", runs["vae"], faces, "-n", "2")
+
+
 # Arithmetic.
 
 
@@ -203,6 +219,17 @@ def test_folders_give_a_direction_that_is_kept_and_used_again(runs, capsys, tmp_
     assert "other weights" not in err
     assert np.allclose(np.load(tmp_path / "y.npz")["items"], moved["items"], atol=1e-6)
     assert "another model" in refused(capsys, "arithmetic", runs["gan"], "--plus", kept, "--to", "1")
+
+
+def test_what_the_model_loses_of_an_image_is_kept(runs, capsys, tmp_path):
+    faces = runs["root"] / "faces"
+    words = ["arithmetic", runs["vae"], "--plus", faces / "b", "--minus", faces / "a", "--keep-residual"]
+    told(capsys, *words, "--to", faces / "a" / "1.png", "--strengths", "0,1", "--out", tmp_path / "x.npz")
+    items = np.load(tmp_path / "x.npz")["items"][0]
+    assert np.allclose(items[0], 45 / 255, atol=1e-6)
+    assert np.ptp(items[1]) > 0
+    assert "images alone" in refused(capsys, *words, "--to", faces / "a" / "1.png", "3")
+    assert "images alone" in refused(capsys, *words, "--to", faces / "a")
 
 
 def test_equal_letters_change_nothing(runs, capsys, tmp_path):

@@ -394,6 +394,23 @@ def test_arithmetic_leaves_labels_alone():
     assert torch.equal(around[:, 4:], codes[0][:1, 4:].expand(8, -1))
 
 
+def test_arithmetic_that_keeps_what_the_model_loses():
+    model, sharp = VAE((1, 8, 8), latent_dim=2, hidden=(8,)).eval(), torch.rand(3, 1, 8, 8, generator=generator())
+    codes, way = model.encode(sharp), torch.tensor([1.0, -1.0])
+    kept = editing.move(model, codes, way, torch.tensor([0.0, 2.0]), originals=sharp).items
+    assert torch.allclose(kept[:, 0], sharp, atol=1e-6)
+    changed = model.decode(codes + 2 * way) - model.decode(codes)
+    assert torch.allclose(kept[:, 1], (sharp + changed).clamp(0, 1), atol=1e-6)
+    assert 0 <= kept.min() <= kept.max() <= 1
+    points = Linear()
+    given = torch.full((3, *points.shape), 5.0)
+    codes = editing.random_codes(points, 3)
+    kept = editing.move(points, codes, torch.ones(5), torch.ones(1), originals=given).items[:, 0]
+    assert torch.allclose(kept, given + points.decode(codes + 1) - points.decode(codes), atol=1e-5)
+    with pytest.raises(ShapeError, match="one a code"):
+        editing.move(points, codes, torch.ones(5), torch.ones(1), originals=given[:1])
+
+
 def test_neighbours_lie_within_a_quarter():
     model = Linear(latent_dim=200)
     code = editing.random_codes(model, 1)[0]

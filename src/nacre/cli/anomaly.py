@@ -51,9 +51,7 @@ OWN = [
 
 def main(argv: Sequence[str]) -> int:
     """Score items."""
-    parser = using.parser("anomaly", "Tell which items are not of the kind that a model has learned.", OWN)
-    parser.usage = "nacre anomaly RUN IMAGE [IMAGE ...] [flags]"
-    parser.add_argument("images", nargs="+", type=str, help="image files, folders, or any data source")
+    parser = using.image_parser("anomaly", "Tell which items are not of the kind that a model has learned.", OWN)
     parsed = flags.parse(parser, argv)
     out, rate = Path(parsed.out or "anomalies.csv"), 0.05 if parsed.rate is None else parsed.rate
     if out.suffix != ".csv" or not 0 < rate < 1:

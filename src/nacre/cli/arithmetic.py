@@ -28,6 +28,12 @@ OWN = [
         "how much of the direction is added, one picture each; negative ones go the other way",
     ),
     Field(
+        "keep_residual",
+        bool,
+        False,
+        "give each image back what the model loses of it: the image itself plus what the direction changes in its likeness",
+    ),
+    Field(
         "most",
         int | None,
         None,
@@ -83,8 +89,8 @@ class Letter:
 
 def main(argv: Sequence[str]) -> int:
     """Vector arithmetic."""
-    parser = using.parser("arithmetic", "C - A + B on latents: --to C --minus A --plus B.", OWN)
-    parser.usage = "nacre arithmetic RUN --plus B ... [--minus A ...] --to C ... [flags]"
+    usage = "RUN --plus B ... [--minus A ...] --to C ... [flags]"
+    parser = using.parser("arithmetic", "C - A + B on latents: --to C --minus A --plus B.", OWN, usage)
     for name, help in LETTERS.items():
         parser.add_argument(f"--{name}", nargs="+", type=str, default=None, metavar="WHAT", help=help)
     flags.add(parser, "search, for a model without an encoder", codes.SEARCH)
@@ -92,8 +98,8 @@ def main(argv: Sequence[str]) -> int:
     out = Path(parsed.out or "arithmetic.png")
     if out.suffix not in (".png", ".npz"):
         raise ConfigError(f"--out takes a .png or a .npz, got {out}.")
-    if parsed.directions and (parsed.plus or parsed.minus):
-        raise ConfigError("--directions are found without examples; leave --plus and --minus out.")
+    if parsed.directions and (parsed.plus or parsed.minus or parsed.keep_residual):
+        raise ConfigError("--directions are found without examples; leave --plus, --minus and --keep-residual out.")
     if not parsed.directions and not parsed.plus:
         raise ConfigError("say what the result should have, --plus IMAGES, or look at --directions sefa first.")
     model = using.model_of(parsed)
@@ -118,7 +124,12 @@ def _move(parsed: Any, model: Pretrained, out: Path) -> int:
             parsed.json, f"the direction is in {parsed.save_direction}", direction=parsed.save_direction
         )
     to = letter(parsed.to, model, parsed, each=True)
-    moved = arithmetic.move(model.module, to.codes, way.vector, torch.tensor(strengths))
+    if parsed.keep_residual and to.given is None:
+        raise ConfigError(
+            "--keep-residual gives images back what is lost of them, and --to names samples or means; name images alone."
+        )
+    originals = to.given if parsed.keep_residual else None
+    moved = arithmetic.move(model.module, to.codes, way.vector, torch.tensor(strengths), originals=originals)
     items = moved.items.cpu()
     if out.suffix == ".npz":
         using.write_arrays(

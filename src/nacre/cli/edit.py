@@ -9,12 +9,13 @@ from torch import Tensor
 
 from nacre.cli import flags, sheets, using
 from nacre.cli.given import given
-from nacre.cli.inpaint import levels, read_mask
+from nacre.cli.inpaint import read_mask
 from nacre.data.progress import bar
 from nacre.editing.dfi import Edited, Interpolating, interpolate_features, matched, only_where
 from nacre.editing.features import VERBS, Features, features_of
 from nacre.engine import pictures
 from nacre.errors import ConfigError, RunError
+from nacre.images import grid
 from nacre.networks import is_image
 from nacre.networks.vgg import load_vgg19
 from nacre.pretrained import Pretrained
@@ -43,23 +44,19 @@ OWN = [
 
 def main(argv: Sequence[str]) -> int:
     """Edit images."""
-    parser = using.parser("edit", "Move images towards an attribute that two sets of images show.", OWN)
-    parser.usage = "nacre edit RUN IMAGE [IMAGE ...] --toward SET --from SET [flags]"
-    parser.add_argument("images", nargs="+", type=str, help="image files, folders, or any data source")
+    purpose = "Move images towards an attribute that two sets of images show."
+    parser = using.image_parser("edit", purpose, OWN, needs="--toward SET --from SET")
     flags.add(parser, "interpolation", HOW)
     parsed = flags.parse(parser, argv)
-    out, sets = Path(parsed.out or "edited.png"), (vars(parsed)["from"], parsed.toward)
+    out, sets = using.image_place(parsed.out, "edited.png"), (vars(parsed)["from"], parsed.toward)
     if None in sets:
         raise ConfigError("an edit leads from one set of images to another; say --from SET and --toward SET.")
-    if out.suffix not in ("", ".png"):
-        raise ConfigError(f"--out takes a .png, or a folder for several; got {out}.")
     model, how = using.model_of(parsed), Interpolating(**flags.given(parsed, HOW))
     if not is_image(model.shape):
         raise ConfigError(f"{parsed.run} is of vectors; deep feature interpolation is of images.")
     seen = features(parsed.features or "auto", model)
     named = given(parsed.images, model.shape)
-    if out.suffix and len(named.items) > 1:
-        raise ConfigError(f"{len(named.items)} images do not go into one file; say --out FOLDER.")
+    using.check_place(out, len(named.items))
     source, target = (given([word], model.shape, most=MOST).items for word in sets)
     with bar(len(named.items), "editing", "image", True) as shown:
         done = interpolate_features(seen, named.items, source, target, how, tell=shown.update)
@@ -84,11 +81,11 @@ def features(word: str, model: Pretrained) -> Features:
 def _write(out: Path, sheet: str, items: Tensor, images: Tensor, names: Sequence[str]) -> None:
     try:
         if out.suffix:
-            pictures.save(out, levels(images[0]))
+            pictures.save(out, grid(images[:1], gap=0))
         else:
             out.mkdir(parents=True, exist_ok=True)
-            for name, image in zip(names, images, strict=True):
-                pictures.save(out / f"{Path(name).stem}.png", levels(image))
+            for stem, image in zip(using.stems(names), images, strict=True):
+                pictures.save(out / f"{stem}.png", grid(image[None], gap=0))
         if sheet != "none":
             pairs = torch.stack([items, images], 1).flatten(0, 1)
             words = [word for name in names for word in (Path(name).name, "")]

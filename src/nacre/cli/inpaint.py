@@ -17,6 +17,7 @@ from nacre.editing import masks
 from nacre.editing.inpaint import Completing, Completion, inpaint, resample
 from nacre.engine import pictures
 from nacre.errors import ConfigError, DataError, RunError, ShapeError
+from nacre.images import grid
 from nacre.networks import is_image
 from nacre.pretrained import Pretrained
 from nacre.spec import Field, fields
@@ -49,22 +50,19 @@ OWN = [
 
 def main(argv: Sequence[str]) -> int:
     """Complete images."""
-    parser = using.parser("inpaint", "Fill what is missing in images with what a model would put there.", OWN)
-    parser.usage = "nacre inpaint RUN IMAGE [IMAGE ...] --mask MASK [flags]"
-    parser.add_argument("images", nargs="+", type=str, help="image files, folders, or any data source")
+    purpose = "Fill what is missing in images with what a model would put there."
+    parser = using.image_parser("inpaint", purpose, OWN, needs="--mask MASK")
     flags.add(parser, "search", SEARCH)
     parsed = flags.parse(parser, argv)
-    alternatives, out = 4 if parsed.alternatives is None else parsed.alternatives, Path(parsed.out or "completed.png")
+    out = using.image_place(parsed.out, "completed.png")
+    alternatives = 4 if parsed.alternatives is None else parsed.alternatives
     if alternatives < 1:
         raise ConfigError(f"--alternatives must be 1 or more, got {alternatives}.")
-    if out.suffix not in ("", ".png"):
-        raise ConfigError(f"--out takes a .png, or a folder for several; got {out}.")
     model = using.model_of(parsed)
     if not is_image(model.shape):
         raise ConfigError(f"{parsed.run} is of vectors, which have no holes to complete; take a run of images.")
     named = given(parsed.images, model.shape)
-    if out.suffix and len(named.items) > 1:
-        raise ConfigError(f"{len(named.items)} images do not go into one file; say --out FOLDER.")
+    using.check_place(out, len(named.items))
     hole = hole_of(parsed.mask or "center", parsed.images, model.shape, len(named.items), parsed.seed or 0)
     done = completed(parsed, model, named.items, hole, alternatives)
     write(out, parsed.sheet or "completed-sheet.png", named.items, hole, done, named.names, alternatives)
@@ -134,12 +132,12 @@ def write(
     best = done.images[:, :alternatives].cpu()
     try:
         if out.suffix:
-            pictures.save(out, levels(best[0, 0]))
+            pictures.save(out, grid(best[0, :1], gap=0))
         else:
             out.mkdir(parents=True, exist_ok=True)
-            for name, tries in zip(names, best, strict=True):
+            for stem, tries in zip(using.stems(names), best, strict=True):
                 for number, image in enumerate(tries):
-                    pictures.save(out / f"{Path(name).stem}-{number}.png", levels(image))
+                    pictures.save(out / f"{stem}-{number}.png", grid(image[None], gap=0))
         if sheet != "none":
             broken = torch.where(hole[:, None].expand(len(items), *items.shape[1:]), 0.5, items)
             page = torch.cat([items[:, None], broken[:, None], best], 1)
@@ -152,12 +150,6 @@ def write(
             pictures.save(Path(sheet), shown)
     except OSError as error:
         raise RunError(f"{out} cannot be written ({error.strerror or error}); take another --out.") from None
-
-
-def levels(image: Tensor) -> np.ndarray:
-    """(C, H, W) in [0, 1] as (H, W[, C]) uint8."""
-    pixels = (image.clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
-    return pixels[..., 0] if pixels.shape[2] == 1 else pixels
 
 
 def _answer(parsed: Any, out: Path, done: Completion, names: Sequence[str]) -> int:

@@ -36,9 +36,9 @@ OWN = [
 
 def main(argv: Sequence[str]) -> int:
     """Interpolate."""
-    parser = using.parser("interpolate", "Walk through a latent space, from image to image.", OWN)
-    parser.usage = "nacre interpolate RUN [IMAGE ...] [flags]"
-    parser.add_argument("images", nargs="*", type=str, help="images, or numbers of samples; by default random latents")
+    named = "images, or numbers of samples; by default random latents"
+    purpose = "Walk through a latent space, from image to image."
+    parser = using.image_parser("interpolate", purpose, OWN, nargs="*", named=named)
     flags.add(parser, "search, for a model without an encoder", codes.SEARCH)
     parsed = flags.parse(parser, argv)
     out = Path(parsed.out or "interpolation.png")

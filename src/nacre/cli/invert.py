@@ -39,9 +39,7 @@ OWN = [
 
 def main(argv: Sequence[str]) -> int:
     """Search latents."""
-    parser = using.parser("invert", "Find the latents of images, by search: for models without an encoder.", OWN)
-    parser.usage = "nacre invert RUN IMAGE [IMAGE ...] [flags]"
-    parser.add_argument("images", nargs="+", type=str, help="image files, folders, or any data source")
+    parser = using.image_parser("invert", "Find the latents of images, by search: for models without an encoder.", OWN)
     flags.add(parser, "search", codes.SEARCH)
     parsed = flags.parse(parser, argv)
     out = using.archive_named(parsed.out, "inversion.npz")

@@ -2,11 +2,15 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
+from torch import Tensor
 
 from nacre.cli import flags, using
+from nacre.cli.given import given
 from nacre.errors import ConfigError
+from nacre.pretrained import Pretrained
 from nacre.spec import Field
 
 OWN = [
@@ -20,13 +24,17 @@ OWN = [
 
 def main(argv: Sequence[str]) -> int:
     """Reconstruct images."""
-    parser = using.parser("reconstruct", "Send items through an autoencoder and back.", OWN)
+    named = "image files or folders; by default the first -n of --data"
+    parser = using.image_parser(
+        "reconstruct", "Send items through an autoencoder and back.", OWN, nargs="*", named=named
+    )
     parsed = flags.parse(parser, argv)
     if parsed.n is not None and parsed.n < 1:
         raise ConfigError(f"-n must be 1 or more, got {parsed.n}.")
+    if parsed.images and (parsed.data is not None or parsed.n is not None):
+        raise ConfigError("images are named, or the first -n of a --data source are taken; leave one of the two out.")
     model = using.model_of(parsed)
-    dataset, rows = using.items_of(parsed, model, "validation")
-    items = using.floats(dataset, rows[: parsed.n or 32])
+    items = given(parsed.images, model.shape).items if parsed.images else held_out(parsed, model)
     back = model.reconstruct(items, batch_size=using.batch_size(parsed))
     error = (back.double() - items.double()).square().mean().item()
     out = Path(parsed.out or "reconstructions.png")
@@ -35,3 +43,9 @@ def main(argv: Sequence[str]) -> int:
     )
     sentence = f"{len(items)} reconstructions in {out}; mean squared error {error:.5f} a number"
     return using.answer(parsed.json, sentence, count=len(items), mse=error, out=str(out))
+
+
+def held_out(parsed: Any, model: Pretrained) -> Tensor:
+    """The first items of --data, or of what the run kept aside."""
+    dataset, rows = using.items_of(parsed, model, "validation")
+    return using.floats(dataset, rows[: parsed.n or 32])

@@ -3,6 +3,7 @@
 import json
 import math
 import os
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -35,13 +36,56 @@ COMMON = [
 DATA = Field("data", str | None, None, "a data source; by default the held-out images of the run's own")
 
 
-def parser(command: str, description: str, own: Sequence[Field]) -> flags.Parser:
+def parser(command: str, description: str, own: Sequence[Field], usage: str = "RUN [flags]") -> flags.Parser:
     """A parser for a command that uses a run."""
-    made = flags.parser(command, description, "RUN [flags]")
+    made = flags.parser(command, description, usage)
     made.add_argument("run", help="a run, a model folder, or a hub id (user/name)")
     flags.add(made, command, own)
     flags.add(made, "common", COMMON)
     return made
+
+
+def image_parser(
+    command: str,
+    description: str,
+    own: Sequence[Field],
+    *,
+    needs: str = "",
+    nargs: str = "+",
+    named: str = "image files, folders, or any data source",
+) -> flags.Parser:
+    """A parser for a command that uses a run on images that are named behind it.
+
+    Args:
+        needs: flags that belong into the usage.
+        nargs: "+" for one image or more, "*" where there need be none.
+        named: what may be named.
+    """
+    places = "IMAGE [IMAGE ...]" if nargs == "+" else "[IMAGE ...]"
+    made = parser(command, description, own, " ".join(filter(None, ("RUN", places, needs, "[flags]"))))
+    made.add_argument("images", nargs=nargs, type=str, help=named)
+    return made
+
+
+def image_place(out: str | None, default: str) -> Path:
+    """Where an image goes, a .png, or several, a folder. Raises ConfigError for another kind of file."""
+    path = Path(out or default)
+    if path.suffix not in ("", ".png"):
+        raise ConfigError(f"--out takes a .png, or a folder for several; got {path}.")
+    return path
+
+
+def check_place(out: Path, count: int) -> None:
+    """Raise ConfigError if `count` images would go into one file."""
+    if out.suffix and count > 1:
+        raise ConfigError(f"{count} images do not go into one file; say --out FOLDER.")
+
+
+def stems(names: Sequence[str]) -> list[str]:
+    """What the files of images are called in a folder: their names without folder and ending, numbered where they are alike."""
+    plain = [Path(name).stem for name in names]
+    alike = Counter(plain)
+    return [stem if alike[stem] == 1 else f"{number:04d}-{stem}" for number, stem in enumerate(plain)]
 
 
 def model_of(parsed: Any) -> Pretrained:

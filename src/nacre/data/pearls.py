@@ -7,7 +7,6 @@ any image.
 """
 
 import numpy as np
-from scipy.special import gammaln
 
 SIDE = 16
 COUNT = 10_000
@@ -104,6 +103,8 @@ def _log_area(squareness: np.ndarray) -> np.ndarray:
 
 def _log_moment(squareness: np.ndarray, a: int, b: int) -> np.ndarray:
     """log ∫ xᵃ yᵇ over the positive quarter of a superellipse of radius 1: Dirichlet's integral."""
+    from scipy.special import gammaln  # an eighth of a second, which every command would wait for
+
     share = (1 - squareness) / 2  # 1/n
     numerator = gammaln((a + 1) * share) + gammaln((b + 1) * share)
     return numerator + 2 * np.log(share) - gammaln((a + b + 2) * share + 1)

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from nacre import seeds
 from nacre.editing import latents
 from nacre.errors import ShapeError
+from nacre.networks import is_image
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,15 @@ def direction(model: nn.Module, plus: Tensor, minus: Tensor) -> Tensor:
     return torch.cat([between[: latents.latent_dim(model)], torch.zeros_like(between[latents.latent_dim(model) :])])
 
 
-def move(model: nn.Module, codes: Tensor, direction: Tensor, strengths: Tensor, *, chunk: int = latents.CHUNK) -> Moved:
+def move(
+    model: nn.Module,
+    codes: Tensor,
+    direction: Tensor,
+    strengths: Tensor,
+    *,
+    originals: Tensor | None = None,
+    chunk: int = latents.CHUNK,
+) -> Moved:
     """Codes plus a direction times each strength, decoded.
 
     C - A + B is a strength of one along `direction(model, B, A)`; where A and B are the same, C comes back as it is.
@@ -51,11 +60,13 @@ def move(model: nn.Module, codes: Tensor, direction: Tensor, strengths: Tensor, 
         codes: (N, code_dim), of the items to move.
         direction: (code_dim,).
         strengths: (S,), of any sign.
+        originals: (N, *shape), what the codes are of: only the change is then the model's, x + decode(z + s d) - decode(z), and
+            what it loses of an item stays. Images are cut to [0, 1]; a strength of zero gives the originals.
         chunk: items in one forward pass.
 
     Raises:
         CapabilityError: the model does not decode.
-        ShapeError: codes or direction of another size.
+        ShapeError: codes, direction or originals of another size.
     """
     size = latents.code_dim(model)
     if codes.ndim != 2 or codes.shape[1] != size or direction.shape != (size,):
@@ -64,7 +75,10 @@ def move(model: nn.Module, codes: Tensor, direction: Tensor, strengths: Tensor, 
             f"shape {tuple(direction.shape)}."
         )
     moved = codes[:, None] + strengths.to(codes)[None, :, None] * direction.to(codes)
-    return Moved(moved, decoded(model, moved, chunk=chunk))
+    items = decoded(model, moved, chunk=chunk)
+    if originals is not None:
+        items = _kept(originals, items, latents.decode(model, codes, chunk=chunk))
+    return Moved(moved, items)
 
 
 def neighbours(model: nn.Module, code: Tensor, *, count: int = 8, reach: float = 0.25, seed: int = 0) -> Tensor:
@@ -82,3 +96,11 @@ def decoded(model: nn.Module, codes: Tensor, *, chunk: int = latents.CHUNK) -> T
     """Items of codes with any number of dimensions in front: (…, code_dim) ↦ (…, *shape)."""
     items = latents.decode(model, codes.flatten(0, -2), chunk=chunk)
     return items.view(*codes.shape[:-1], *items.shape[1:])
+
+
+def _kept(originals: Tensor, moved: Tensor, remade: Tensor) -> Tensor:
+    """Originals (N, *shape) with the change from what was remade of them to what was moved, (N, S, *shape)."""
+    if originals.shape != remade.shape:
+        raise ShapeError(f"originals of {tuple(remade.shape)} were expected, one a code; got {tuple(originals.shape)}.")
+    changed = moved + (originals.to(remade) - remade)[:, None]
+    return changed.clamp(0, 1) if is_image(tuple(remade.shape[1:])) else changed
