@@ -1,6 +1,7 @@
 """Text to image: captions as numbers, the batches that hold wrong ones, the tree and its judges, prompts."""
 
 import json
+import time
 
 import numpy as np
 import pytest
@@ -16,8 +17,11 @@ from nacre.engine.update import Update
 from nacre.errors import CapabilityError, ConfigError, DataError
 from nacre.models.stackgan import StackGAN, color_distance
 from nacre.networks.text import TextEncoder
-from nacre.networks.tree import scale_shapes, smaller
+from nacre.networks.tree import Beside, scale_shapes, smaller
 from nacre.protocols import Step
+from nacre.run.config import request
+from nacre.run.plan import plan
+from nacre.run.session import trial
 
 COLORS = {"red": (230, 30, 30), "green": (30, 200, 30), "blue": (30, 30, 230), "white": (245, 245, 245)}
 TINY = {"width": 4, "judge_width": 8, "blocks": 0, "latent_dim": 8, "text_dim": 16, "condition_dim": 8}
@@ -139,6 +143,45 @@ def test_judges_hold_a_wrong_text_against_a_real_image_and_not_the_image():
     torch.testing.assert_close(loss, expected)
 
 
+def test_a_code_beside_features_is_convolved_as_if_it_stood_at_every_pixel():
+    torch.manual_seed(0)
+    for height, width in ((4, 4), (2, 7), (9, 3)):
+        layer = Beside(3, 5, 4).double()
+        features, code = torch.randn(2, 3, height, width).double(), torch.randn(2, 5).double()
+        everywhere = code[:, :, None, None].expand(-1, -1, height, width)
+        expected = torch.nn.functional.conv2d(torch.cat([features, everywhere], 1), layer.weight, padding=1)
+        torch.testing.assert_close(layer(features, code), expected)
+
+
+def test_made_images_are_held_against_their_captions_by_what_the_encoder_learned():
+    torch.manual_seed(0)
+    model = StackGAN((3, 16, 16), words=16, matching=3.0, **TINY).eval()
+    table = torch.from_numpy(captions.tokens(["red", "blue", "green", "white"]))
+    noise = {"z": torch.randn(4, 8), "condition": torch.randn(4, 8)}
+    batch = (torch.rand(4, 3, 16, 16), table, torch.stack([table.roll(1, 0), table.roll(2, 0)], 1))
+    loss, parts = model.generator_loss(batch, Step(torch.tensor(0), noise))
+    mean, log_var = model.gaussian(model.text(table))
+    fake = model.generator(torch.cat([mean + (log_var / 2).exp() * noise["condition"], noise["z"]], 1))[-1]
+    expected, _ = model.matching_loss((fake, *batch[1:]), Step(torch.tensor(0), noise))
+    torch.testing.assert_close(parts["matching"], expected)
+    torch.testing.assert_close(loss, parts["fooling_0"] + 2 * parts["kl"] + 3 * expected)
+    assert (
+        "matching"
+        not in StackGAN((3, 16, 16), words=16, matching_steps=0, **TINY).generator_loss(
+            batch, Step(torch.tensor(0), noise)
+        )[1]
+    )
+
+
+def test_the_condition_does_not_drown_in_its_noise_at_the_start():
+    torch.manual_seed(0)
+    model = StackGAN((3, 16, 16), words=16)
+    vectors = torch.nn.functional.normalize(torch.randn(64, 128), dim=1)
+    with torch.no_grad():
+        mean, log_var = model.gaussian(vectors)
+    assert float(mean.std() / (log_var / 2).exp().mean()) > 0.2
+
+
 def test_colour_consistency_is_of_means_and_covariances():
     torch.manual_seed(0)
     small = torch.rand(2, 3, 8, 8)
@@ -248,6 +291,17 @@ def test_a_model_without_text_takes_no_prompt(tmp_path):
     assert model.spec.complete()["words"] == 0
     with pytest.raises(CapabilityError, match="has read no captions"):
         model.imagine("seven")
+
+
+def test_the_forecast_counts_the_game_though_the_first_steps_are_the_encoders(tmp_path, monkeypatch):
+    def slow(self, batch, step, loss=StackGAN.judges_loss):
+        time.sleep(0.05)
+        return loss(self, batch, step)
+
+    monkeypatch.setattr(StackGAN, "judges_loss", slow)
+    flags = {"data": str(write_emoji(tmp_path / "emoji")), "steps": 100, "batch_size": 8, "matching_steps": 60, **TINY}
+    session = plan(request("stackgan", {**flags, "validation": 0.0, "test": 0.0}, None)).session()
+    assert trial(session) >= 0.4 * 0.05
 
 
 def test_stopped_and_resumed_is_the_same_run(tmp_path):

@@ -15,7 +15,7 @@ from nacre.data.captions import BUCKETS, FEATURES
 from nacre.errors import ConfigError, at_least
 from nacre.networks import Shape, is_image
 from nacre.networks.text import ImageEncoder, TextEncoder
-from nacre.networks.tree import ScaleJudge, Tree, scale_shapes, smaller
+from nacre.networks.tree import ScaleJudge, Tree, initialise, scale_shapes, smaller
 from nacre.protocols import ALWAYS, Batch, Logs, Objective, Step
 from nacre.seeds import category, normal
 
@@ -30,10 +30,11 @@ class StackGAN(nn.Module):
     """Images of growing size from a text, each size with a judge of its own (Zhang et al. 2018, StackGAN-v2).
 
     The authors' code is followed: the KL term of the conditioning augmentation is a mean over its numbers, weighed by 2,
-    and a wrong pair's image is real to the head that judges images alone. Three things are not theirs: sizes come from the
+    and a wrong pair's image is real to the head that judges images alone. Four things are not theirs: sizes come from the
     data; the text encoder is a small one that learns from the captions before the game begins, by telling an image's own
-    caption from others; and real images are made smaller by means over areas. Without captions it is their unconditional
-    tree, in which consecutive sizes agree in colour (eq. 10 of the paper).
+    caption from others; with what it has learned it then holds made images against their captions as well, beside the game
+    (AttnGAN, Xu et al. 2018, section 3.2, of whole sentences only); and real images are made smaller by means over areas.
+    Without captions it is their unconditional tree, in which consecutive sizes agree in colour (eq. 10 of the paper).
 
     Args:
         shape: shape of an image: (channels, height, width) in [0, 1].
@@ -46,6 +47,7 @@ class StackGAN(nn.Module):
         judge_width: channels of a judge's first layer.
         blocks: residual blocks at each size after the first.
         matching_steps: steps in which only the text encoder learns, before the game.
+        matching: weight of what the text encoder has learned, held against made images beside the game; 0 as in the paper.
         kl_weight: weight of the condition's KL from N(0, 1), which is a mean over its numbers.
         alone: weight of the judges' heads that see no text.
         color: weight of the distance between the colours of consecutive sizes: of means, and five times of covariances; by
@@ -53,6 +55,7 @@ class StackGAN(nn.Module):
     """
 
     captioned = True
+    logistic = True
 
     def __init__(
         self,
@@ -67,6 +70,7 @@ class StackGAN(nn.Module):
         judge_width: int = 32,
         blocks: int = 1,
         matching_steps: int = 1500,
+        matching: float = 2.0,
         kl_weight: float = 2.0,
         alone: float = 1.0,
         color: float | None = None,
@@ -78,15 +82,19 @@ class StackGAN(nn.Module):
             1, latent_dim=latent_dim, text_dim=text_dim, condition_dim=condition_dim, width=width, scales=scales or 1
         )
         at_least(1, judge_width=judge_width)
-        at_least(0, words=words, blocks=blocks, matching_steps=matching_steps, kl_weight=kl_weight, alone=alone)
+        at_least(0, words=words, blocks=blocks, matching_steps=matching_steps, matching=matching)
+        at_least(0, kl_weight=kl_weight, alone=alone)
         self.shape, self.words, self.shapes = shape, words, scale_shapes(shape, scales)
         self.latent_dim, self.condition_dim = latent_dim, condition_dim if words else 0
-        self.matching_steps, self.kl_weight, self.alone = matching_steps if words else 0, kl_weight, alone
+        self.matching_steps = matching_steps if words else 0
+        # An encoder that has learned nothing knows nothing of made images either.
+        self.matching = matching if self.matching_steps else 0.0
+        self.kl_weight, self.alone = kl_weight, alone
         self.color = (0.0 if words else 50.0) if color is None else color
         self.prior = {"z": normal(latent_dim)}
         if words:
             self.text, self.eye = TextEncoder(BUCKETS, text_dim), ImageEncoder(shape, text_dim, judge_width)
-            self.augmentation = nn.Linear(text_dim, 4 * condition_dim)
+            self.augmentation = nn.Linear(text_dim, 4 * condition_dim).apply(initialise)
             self.register_buffer("examples", torch.zeros(EXAMPLES, words, FEATURES, dtype=torch.int32))
             self.prior |= {"condition": normal(condition_dim), "caption": category(EXAMPLES)}
         self.generator = Tree(latent_dim + self.condition_dim, self.shapes, width=width, blocks=blocks)
@@ -128,18 +136,21 @@ class StackGAN(nn.Module):
     def matching_loss(self, batch: Batch, step: Step) -> tuple[Tensor, Logs]:
         """-log of the share that an image's own caption has among itself and the wrong ones, by the cosines' softmax."""
         x, own, wrong = batch
-        texts = self.text(torch.cat([own[:, None], wrong], 1))
+        loss, right = self.matched(x, self.text(torch.cat([own[:, None], wrong], 1)))
+        return loss, {"right": right}
+
+    def matched(self, x: Tensor, texts: Tensor) -> tuple[Tensor, Tensor]:
+        """The loss of images and the vectors of their captions, (N, 1 + wrong, text_dim), and how many are told right."""
         cosines = (texts * self.eye(x)[:, None]).sum(2)
-        loss = -F.log_softmax(WARMTH * cosines, 1)[:, 0].mean()
-        return loss, {"right": (cosines.argmax(1) == 0).float().mean()}
+        return -F.log_softmax(WARMTH * cosines, 1)[:, 0].mean(), (cosines.argmax(1) == 0).float().mean()
 
     def judges_loss(self, batch: Batch, step: Step) -> tuple[Tensor, Logs]:
         """Σ over the sizes: real pairs against wrong and made ones, and real images against made ones (eq. 5 and 8)."""
-        x, texts = self.parted(batch)
+        x, own, others = self.parted(batch, 1)
         with torch.no_grad():
-            drawn, _ = self.conditions(texts[0], step)
+            drawn, _ = self.conditions(own, step)
             fakes = self.generator(self.code(step.noise["z"], drawn))
-            told, wrong = self.means(texts[0]), self.means(texts[1])
+            told, wrong = self.means(own), None if others is None else self.means(others[:, 0])
         total, parts = x.new_zeros(()), {}
         for number, (judge, real, fake) in enumerate(
             zip(self.scale_judges(), smaller(x, self.shapes), fakes, strict=True)
@@ -153,11 +164,11 @@ class StackGAN(nn.Module):
         return total, parts
 
     def generator_loss(self, batch: Batch, step: Step) -> tuple[Tensor, Logs]:
-        """Σ over the sizes of the non-saturating losses of both heads, and the KL of the condition (eq. 6 and 9)."""
-        _, texts = self.parted(batch)
-        drawn, kl = self.conditions(texts[0], step)
+        """Σ over the sizes of the non-saturating losses of both heads (eq. 6 and 9), KL of the condition, matching loss."""
+        _, own, others = self.parted(batch)
+        drawn, kl = self.conditions(own, step)
         fakes = self.generator(self.code(step.noise["z"], drawn))
-        means = self.means(texts[0])
+        means = self.means(own)
         total, parts = fakes[0].new_zeros(()), {}
         for number, (judge, fake) in enumerate(zip(self.scale_judges(), fakes, strict=True)):
             features = judge(fake)
@@ -167,6 +178,9 @@ class StackGAN(nn.Module):
             total, parts[f"fooling_{number}"] = total + loss, loss
         if self.words:
             total, parts["kl"] = total + self.kl_weight * kl, kl
+        if self.matching and own is not None and others is not None:
+            loss, parts["right"] = self.matched(fakes[-1], torch.cat([own[:, None], others], 1))
+            total, parts["matching"] = total + self.matching * loss, loss
         if self.color and len(fakes) > 1:
             parts["color"] = torch.stack([color_distance(*pair) for pair in pairwise(fakes)]).sum()
             total = total + self.color * parts["color"]
@@ -181,14 +195,14 @@ class StackGAN(nn.Module):
         """Weight of the heads without text, which are all there is where there is none."""
         return self.alone if self.words else 1.0
 
-    def parted(self, batch: Batch) -> tuple[Tensor, tuple[Tensor | None, Tensor | None]]:
-        """Images, and the vectors of their own captions and of one wrong one each: (N, text_dim)."""
+    def parted(self, batch: Batch, wrong: int | None = None) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """Images, and the vectors of their own captions, (N, text_dim), and of the wrong ones, (N, wrong, text_dim)."""
         if not self.words:
-            return batch, (None, None)
-        x, own, wrong = batch
+            return batch, None, None
+        x, own, others = batch
         with torch.no_grad():
-            texts = self.text(torch.stack([own, wrong[:, 0]], 1))
-        return x, (texts[:, 0], texts[:, 1])
+            texts = self.text(torch.cat([own[:, None], others[:, :wrong]], 1))
+        return x, texts[:, 0], texts[:, 1:]
 
     def conditions(self, text: Tensor | None, step: Step) -> tuple[Tensor | None, Tensor]:
         """c ~ N(μ(text), σ(text)) and the mean over its numbers of KL(N(μ, σ) || N(0, 1)): section 3.1, conditioning."""
@@ -200,7 +214,8 @@ class StackGAN(nn.Module):
 
     def gaussian(self, text: Tensor) -> tuple[Tensor, Tensor]:
         """μ and log σ² of the condition, by a gated linear layer: (N, text_dim) ↦ (N, condition_dim) twice."""
-        value, gate = self.augmentation(text).chunk(2, dim=1)
+        # A unit vector's numbers are small: times √text_dim they weigh as much as those of the noise.
+        value, gate = self.augmentation(text * text.shape[1] ** 0.5).chunk(2, dim=1)
         mean, log_var = (value * torch.sigmoid(gate)).chunk(2, dim=1)
         return mean, log_var
 

@@ -28,10 +28,13 @@ class TextEncoder(nn.Module):
 
     def forward(self, captions: Tensor) -> Tensor:
         flat = captions.reshape(-1, *captions.shape[-2:]).long()
-        there = (flat > 0).unsqueeze(-1)
-        of_word = there.sum(2).clamp(min=1)
-        words = (self.features(flat) * there).sum(2) / of_word
-        spoken = there.any(2)
+        there = flat > 0
+        share = there / there.sum(2, keepdim=True).clamp(min=1)
+        # A weighted sum a word, in one go: vectors of all features side by side would take thirty times the memory.
+        weights = share.to(self.features.weight.dtype).flatten(0, 1)
+        words = F.embedding_bag(flat.flatten(0, 1), self.features.weight, per_sample_weights=weights, mode="sum")
+        words = words.view(*flat.shape[:2], -1)
+        spoken = there.any(2, keepdim=True)
         words = words + F.relu(self.neighbours(words.transpose(1, 2))).transpose(1, 2)
         mean = (words * spoken).sum(1) / spoken.sum(1).clamp(min=1)
         # A caption of no word has no largest answer either.

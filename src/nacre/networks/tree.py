@@ -1,6 +1,7 @@
 """The tree of generators and the judges of StackGAN-v2 (Zhang et al. 2018), for images of any size.
 
-The authors' code (`model.py`) is followed: gated linear units, nearest neighbours and 3×3 convolutions, batch norm.
+The authors' code (`model.py`) is followed: gated linear units, nearest neighbours and 3×3 convolutions, batch norm. What is
+told at every pixel is convolved once for the inner pixels and once for each side and corner, which gives the same numbers.
 """
 
 from itertools import pairwise
@@ -34,6 +35,44 @@ class Gated(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         value, gate = x.chunk(2, dim=1)
         return value * torch.sigmoid(gate)
+
+
+class Beside(nn.Conv2d):
+    """A 3×3 convolution of features beside a code: (N, channels, H, W) and (N, told) ↦ (N, outputs, H, W), H, W ≥ 2.
+
+    It is the convolution of both, the code standing at every pixel; yet all inner pixels hear the same of the code, and so do
+    those of a side, so that its part is computed for nine pixels only.
+    """
+
+    def __init__(self, channels: int, told: int, outputs: int) -> None:
+        super().__init__(channels + told, outputs, 3, padding=1, bias=False)
+        self.channels = channels
+
+    def forward(self, features: Tensor, code: Tensor) -> Tensor:  # type: ignore[override]
+        own, said = self.weight.split([self.channels, code.shape[1]], 1)
+        nine = F.conv2d(code[:, :, None, None].expand(-1, -1, 3, 3), said, padding=1)
+        height, width = features.shape[2:]
+        columns = spread(nine, 2, height)
+        return F.conv2d(features, own, padding=1) + spread(columns, 3, width)
+
+
+def spread(nine: Tensor, side: int, size: int) -> Tensor:
+    """Three numbers along a side to `size`, the one in the middle repeated."""
+    first, middle, last = nine.split(1, side)
+    shape = [-1, -1, -1, -1]
+    shape[side] = size - 2
+    return torch.cat([first, middle.expand(shape), last], side)
+
+
+class Told(nn.Sequential):
+    """Layers of which the first one is `Beside`: features and a code ↦ the last one's answer."""
+
+    def forward(self, features: Tensor, code: Tensor) -> Tensor:  # type: ignore[override]
+        first, *others = self
+        features = first(features, code)
+        for layer in others:
+            features = layer(features)
+        return features
 
 
 class Residual(nn.Module):
@@ -84,8 +123,7 @@ class Tree(nn.Module):
             if level == len(self.grow):
                 break
             if level >= self.first:
-                told = code[:, :, None, None].expand(-1, -1, *features.shape[2:])
-                features = self.joined[level - self.first](torch.cat([features, told], 1))
+                features = self.joined[level - self.first](features, code)
             features = self.grow[level](features)
         return made
 
@@ -96,10 +134,10 @@ def up(inputs: int, outputs: int, size: tuple[int, int]) -> nn.Sequential:
     return nn.Sequential(doubling, nn.BatchNorm2d(2 * outputs), Gated())
 
 
-def join(channels: int, told: int, blocks: int) -> nn.Sequential:
+def join(channels: int, told: int, blocks: int) -> Told:
     """Features and the code at every pixel ↦ features."""
-    mixed = [nn.Conv2d(channels + told, 2 * channels, 3, padding=1, bias=False), nn.BatchNorm2d(2 * channels), Gated()]
-    return nn.Sequential(*mixed, *(Residual(channels) for _ in range(blocks)))
+    mixed = [Beside(channels, told, 2 * channels), nn.BatchNorm2d(2 * channels), Gated()]
+    return Told(*mixed, *(Residual(channels) for _ in range(blocks)))
 
 
 class ScaleJudge(nn.Module):
@@ -120,10 +158,8 @@ class ScaleJudge(nn.Module):
         self.alone = nn.Conv2d(channels, 1, sizes[-1])
         self.mixed = None
         if told:
-            mix = nn.Conv2d(channels + told, channels, 3, padding=1, bias=False)
-            self.mixed = nn.Sequential(
-                mix, nn.BatchNorm2d(channels), nn.LeakyReLU(0.2), nn.Conv2d(channels, 1, sizes[-1])
-            )
+            mix = Beside(channels, told, channels)
+            self.mixed = Told(mix, nn.BatchNorm2d(channels), nn.LeakyReLU(0.2), nn.Conv2d(channels, 1, sizes[-1]))
         self.apply(initialise)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -138,8 +174,7 @@ class ScaleJudge(nn.Module):
     def pair(self, features: Tensor, text: Tensor) -> Tensor:
         """The logit of an image being real and of its text: (N,)."""
         assert self.mixed is not None
-        told = text[:, :, None, None].expand(-1, -1, *features.shape[2:])
-        logits: Tensor = self.mixed(torch.cat([features, told], 1)).flatten()
+        logits: Tensor = self.mixed(features, text).flatten()
         return logits
 
 

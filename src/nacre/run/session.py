@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
@@ -29,8 +30,9 @@ from nacre.engine.log import read as read_log
 from nacre.engine.ranks import ALONE, Ranks, batch_norms, synchronise
 from nacre.engine.record import Record
 from nacre.engine.settings import Training
+from nacre.engine.signals import TRAIN
 from nacre.engine.update import Update, lengths
-from nacre.engine.validate import Score
+from nacre.engine.validate import Score, spread
 from nacre.errors import ConfigError, Interrupted, TrainingError
 from nacre.metrics.verdicts import Facts, Verdict
 from nacre.run.labels import labels_of, rows_of
@@ -236,20 +238,27 @@ def updates_of(session: Session, model: nn.Module, backend: str | None = None) -
 
 
 def trial(session: Session) -> float:
-    """Play a few steps on a copy of the model, for a second at most; returns seconds a step."""
-    model = copy.deepcopy(session.model)
+    """Play each objective a few times on a copy of the model, for a second at most; returns seconds a step of the whole run.
+
+    An objective counts as often as it has its turn, also where that is long after the first steps.
+    """
+    model, steps = copy.deepcopy(session.model), session.training.steps or 1
     updates = updates_of(dataclasses.replace(session, ranks=ALONE), model)
-    durations: list[float] = []
+    turns = lengths(updates, steps)
+    updates = [update for update in updates if turns[update.objective.name]]
+    rounds: list[list[float]] = []
     with torch.random.fork_rng(devices=[]), numerics.applied(session.stream.device):
-        while len(durations) < 20 and sum(durations) < 1:
-            begun = time.perf_counter()
-            step = len(durations)
+        while len(rounds) < 20 and sum(map(sum, rounds)) < 1:
+            step, marks = len(rounds), [time.perf_counter()]
             batch = session.stream.batch(step)
+            marks.append(time.perf_counter())
             for update in updates:
-                if step in update.objective.when:
-                    update(step, batch)
-            durations.append(time.perf_counter() - begun)
-    return statistics.mean(durations[len(durations) > 1 :])
+                update(step, batch)
+                marks.append(time.perf_counter())
+            rounds.append([after - before for before, after in pairwise(marks)])
+    shares = [1.0, *(turns[update.objective.name] / steps for update in updates)]
+    means = map(statistics.mean, zip(*rounds[len(rounds) > 1 :], strict=True))
+    return sum(share * mean for share, mean in zip(shares, means, strict=True))
 
 
 def _record(path: Path, session: Session, updates: list[Update], average: Average, start: int) -> Record:
@@ -262,13 +271,13 @@ def _record(path: Path, session: Session, updates: list[Update], average: Averag
         folder.write(path / "model", model, name=chosen.name, parameters=parameters, shape=shape, facts=facts)
 
     data, training, ranks, model = session.data, session.training, session.ranks, session.model
-    held_out, labels, others = data.rows("validation"), labels_of(model, data), None
+    held_out, labels, others, others_shown = data.rows("validation"), labels_of(model, data), None, None
     shown = described(data, "train") if words_of(model) else rows_of(model, data, labels)
     if sides_of(model):
-        shown, _ = both_rows(data, model, "train")
+        shown, of_b = both_rows(data, model, "train")
         held_out, rows = both_rows(data, model, "validation")
         assert data.other is not None
-        others = data.other.items[rows]
+        others, others_shown = data.other.items[rows], data.other.items[spread(of_b, TRAIN, shuffle=True)]
     settings = {**chosen.complete(), **dataclasses.asdict(training)}
     about = Facts(called(path, chosen.name), training.steps or 0, len(shown), len(held_out), settings)
     return Record(
@@ -278,6 +287,7 @@ def _record(path: Path, session: Session, updates: list[Update], average: Averag
         classes=data.labels,
         others=others,
         paired=sides_of(model) == "paired",
+        others_shown=others_shown,
     )
 
 
