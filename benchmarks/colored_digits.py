@@ -46,8 +46,8 @@ class Scene(NamedTuple):
 
     @property
     def caption(self) -> str:
-        names = list(COLORS)
-        return f"a {names[self.ink]} {DIGITS[self.digit]} on {names[self.ground]}"
+        ink, ground = (list(COLORS)[color] for color in (self.ink, self.ground))
+        return f"{'an' if ink == 'orange' else 'a'} {ink} {DIGITS[self.digit]} on {ground}"
 
 
 def scenes() -> tuple[list[Scene], list[Scene]]:
