@@ -1,6 +1,7 @@
 """Two sides: their data, translators and judges, image pools, and weights of the authors' code."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -383,6 +384,23 @@ def test_a_run_on_two_sides_is_resumed_to_the_bit_its_pools_included(run, tmp_pa
     whole, halves = (nacre.load(tmp_path / name).module.state_dict() for name in ("whole", "halves"))
     assert float(whole["pool_a.filled"].sum()) > 3
     assert all(torch.equal(whole[name], halves[name]) for name in whole)
+
+
+def test_a_run_goes_on_wherever_its_two_sides_lie(run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    place, settings = run.path.parent, {"steps": 2, "validation": 0.0, "test": 0.0, **TINY}
+    for side in "AB":
+        shutil.copytree(place / f"train{side}", tmp_path / side)
+    begun = nacre.train("cyclegan", data="A", data_b="B", out="run", **settings)
+    again = nacre.train("cyclegan", data="A", data_b="B", out="run", or_resume=True, **settings)
+    assert (begun.done, again.done) == (2, 2)
+    for side in "AB":
+        (tmp_path / side).rename(tmp_path / f"moved{side}")
+    assert nacre.resume("run", data="movedA", data_b="movedB").done == 2
+    nacre.train("cyclegan", data=str(place), out="folder", **settings)
+    assert nacre.train("cyclegan", data=str(place), out="folder", or_resume=True, **settings).done == 2
+    with pytest.raises(DataError, match="not what folder was trained on"):
+        nacre.resume("folder", data_b="movedA")
 
 
 def test_images_are_translated_at_their_own_size(run, tmp_path, capsys):

@@ -25,6 +25,9 @@ logger = logging.getLogger("nacre")
 PLACE = ("device", "devices", "nodes", "strategy", "timeout", "checkpoint_every", "keep")
 """Settings that change no result, and that all steps of a run are therefore made with alike."""
 
+MAY_MOVE = {"data", "data_b"}
+"""Where the data are; what they are is told by their fingerprint."""
+
 
 def resume(
     path: str | os.PathLike[str], *, model: str | None = None, accept_changes: bool = False, **flags: Any
@@ -36,8 +39,8 @@ def resume(
         model: "FILE.py:CLASS" again, for a model of your own.
         accept_changes: go on though threads, torch, processor or the file of your model differ: the result is then no
             longer bit-identical.
-        **flags: `steps` (to go further), what is written when, `data` if the data have moved; any other setting must be
-            what it was.
+        **flags: `steps` (to go further), what is written when, `data` and `data_b` if the data have moved; any other
+            setting must be what it was.
 
     Raises:
         ConfigError: a hyper-parameter was changed, or the numerics differ; each is named.
@@ -136,7 +139,7 @@ def _unchanged(written: Mapping[str, Any], flags: Mapping[str, Any], model: str)
     for section, listed in (*known.items(), ("parameters", configuration.parameters_of(model))):
         values = before.parameters if section == "parameters" else dataclasses.asdict(getattr(before, section))
         for name, value in coerce(listed, given[section], section).items():
-            if name not in FREE_TO_CHANGE and name != "data" and values.get(name) != value:
+            if name not in FREE_TO_CHANGE | MAY_MOVE and values.get(name) != value:
                 changed.append(f"{flag(name)} (was {values.get(name)}, is {value})")
     more = given["training"].get("steps") not in (None, before.training.steps) or "epochs" in given["training"]
     if more and before.training.lr_schedule not in (None, "constant"):
