@@ -37,10 +37,10 @@ from nacre.pretrained import Pretrained
 
 TONES = ("light", "medium-light", "medium", "medium-dark", "dark")
 PAIRS = tuple(permutations(range(len(TONES)), 2))
-SIZE, DIFFERENT, SHOWN = 32, 0.15, 4
+SIZE, DIFFERENT = 32, 0.15
 SETTINGS: dict[str, Any] = {
     "latent_dim": 64,
-    "steps": 4000,
+    "steps": 3000,
     "batch_size": 64,
     "sample_every": 0,
     "checkpoint_every": 500,
@@ -118,10 +118,15 @@ def methods(model: Pretrained, learned: Bases) -> dict[str, Change]:
     return {"vae": decoded, "kept": kept, "pixels": pixels, "unmoved": lambda items, one, other: items}
 
 
+def usual_colours(learned: Bases) -> Tensor:
+    """Of each tone the mean colour of skin, over the bases that show any: (5, 3)."""
+    return learned.colours(learned.items).nanmean(0)
+
+
 def measured(change: Change, learned: Bases, judged: Bases) -> dict[str, float]:
     """A method's figures on the judged bases, over all pairs of tones."""
     gallery = torch.cat([judged.items, learned.items])
-    usual = learned.colours(learned.items).mean(0)
+    usual = usual_colours(learned)
     skin, own = judged.skin[:, None], torch.arange(len(judged.items))
     right: dict[str, list[Tensor]] = {"counterpart": [], "base": [], "tone": [], "error": []}
     for one, other in PAIRS:
@@ -137,14 +142,15 @@ def measured(change: Change, learned: Bases, judged: Bases) -> dict[str, float]:
 
 
 def figure(change: Change, judged: Bases) -> np.ndarray:
-    """Of some bases in the middle tone what becomes of them in the others, and under it what they are."""
+    """What becomes of each base in its middle tone in the others, and under it what they are."""
     middle, page, words = TONES.index("medium"), [], []
-    for row, name in list(enumerate(judged.names))[:SHOWN]:
+    for row, name in enumerate(judged.names):
         given = judged.items[row, middle][None]
         made = [given if tone == middle else change(given, middle, tone) for tone in range(len(TONES))]
         page += [given, *made, given, *judged.items[row][:, None]]
-        words += [name, *TONES, "", "true", *[""] * (len(TONES) - 1)]
-    return sheets.captioned(torch.cat(page), words, len(TONES) + 1)
+        words += [name, *TONES, "", "the true ones", *[""] * (len(TONES) - 1)]
+    large = torch.cat(page).repeat_interleave(3, 2).repeat_interleave(3, 3)
+    return sheets.captioned(large, words, len(TONES) + 1)
 
 
 def main() -> None:
@@ -163,7 +169,7 @@ def main() -> None:
         found = measured(change, learned, judged)
         print(name, found, flush=True)
         values |= {f"{name}_{metric}": value for metric, value in found.items()}
-    told = torch.cdist(judged.colours(judged.items).flatten(0, 1), learned.colours(learned.items).mean(0)).argmin(1)
+    told = torch.cdist(judged.colours(judged.items).flatten(0, 1), usual_colours(learned)).argmin(1)
     values["real_tone"] = (told % len(TONES) == torch.arange(len(told)) % len(TONES)).double().mean().item()
     pictures.save(PICTURE, figure(changes["kept"], judged))
     protocol = f"{str(__doc__).split('Protocol: ')[1].strip()} nacre train vae, seed 0, {SETTINGS}"
