@@ -88,14 +88,18 @@ class CycleGAN(nn.Module):
     def translators_loss(self, batch: Batch, step: Step) -> tuple[Tensor, Logs]:
         """Σ over both directions of E (D(G(x)) - 1)² + λ ‖F(G(x)) - x‖₁ + λ_id ‖G(y) - y‖₁: eq. 1 to 3 and section 5.2."""
         a, b = batch
-        fake_b, fake_a = self.a2b(a), self.b2a(b)
+        if self.identity:  # in one pass with what is translated: norms see one image each
+            fake_b, same_b = self.a2b(torch.cat([a, b])).chunk(2)
+            fake_a, same_a = self.b2a(torch.cat([b, a])).chunk(2)
+        else:
+            fake_b, fake_a = self.a2b(a), self.b2a(b)
         fooling = [2 * losses.least_squares_generator_loss(self.judge_b(fake_b))]
         fooling += [2 * losses.least_squares_generator_loss(self.judge_a(fake_a))]
         returning = distance(self.b2a(fake_b), a) + distance(self.a2b(fake_a), b)
         loss = fooling[0] + fooling[1] + self.cycle * returning
         parts = {"fooling_b": fooling[0], "fooling_a": fooling[1], "cycle": returning}
         if self.identity:
-            parts["identity"] = distance(self.a2b(b), b) + distance(self.b2a(a), a)
+            parts["identity"] = distance(same_b, b) + distance(same_a, a)
             loss = loss + self.cycle * self.identity * parts["identity"]
         return loss, parts
 
