@@ -262,23 +262,25 @@ FEW = {"few": 30, "batch_size": 16}
 BARE = {**FEW, "augment": False}
 
 HEALTHY: dict[str, tuple[str, dict[str, Any]]] = {
-    "gan": ("gan", {**MLP, "network": "mlp", "r1": 0.3, "lr": 1e-3, "steps": 3000}),
+    "conv": ("gan", {**SMALL, "r1": 1.0, "steps": 500}),
     "vae": ("vae", {**MLP, "network": "mlp", "latent_dim": 16, "steps": 2000}),
-    "conv": ("gan", {**SMALL, "r1": 1.0, "steps": 800}),
-    "ae": ("ae", {**MLP, "network": "mlp", "latent_dim": 16, "steps": 1200}),
-    "lsgan": ("gan", {**MLP, "network": "mlp", "loss": "least-squares", "r1": 0.3, "lr": 1e-3, "steps": 3000}),
+    "hinge": ("gan", {**SMALL, "loss": "hinge", "r1": 1.0, "steps": 500}),
+    "ae": ("ae", {**MLP, "network": "mlp", "latent_dim": 16, "steps": 1000}),
+    "lsgan": ("gan", {**SMALL, "loss": "least-squares", "r1": 1.0, "steps": 500}),
+    "vae-conv": ("vae", {**SMALL, "latent_dim": 16, "steps": 600}),
+    "light": ("gan", {**SMALL, "r1": 0.1, "steps": 500}),
+    "ae-conv": ("ae", {**SMALL, "latent_dim": 16, "steps": 400}),
+    "spectral": ("gan", {**SMALL, "spectral_norm": True, "r1": 0.0, "steps": 500}),
     "vae-wide": ("vae", {"hidden": (256,), "batch_size": 64, "network": "mlp", "latent_dim": 32, "steps": 2000}),
-    "hinge": ("gan", {**MLP, "network": "mlp", "loss": "hinge", "r1": 0.3, "lr": 1e-3, "steps": 3000}),
-    "ae-conv": ("ae", {**SMALL, "latent_dim": 16, "steps": 600}),
     "wgan_gp": ("wgan_gp", {**MLP, "network": "mlp", "steps": 4000, "lr": 1e-3}),
     "iwae": (
         "iwae",
         {"hidden": (100, 100), "batch_size": 64, "network": "mlp", "latent_dim": 16, "k": 5, "steps": 1500},
     ),
+    "vaegan": ("vaegan", {**MLP, "network": "mlp", "latent_dim": 16, "steps": 1500}),
+    "ae-wide": ("ae", {"hidden": (256,), "batch_size": 64, "network": "mlp", "latent_dim": 32, "steps": 1000}),
+    "gan": ("gan", {**MLP, "network": "mlp", "r1": 0.3, "lr": 1e-3, "steps": 3000}),
     "r3gan": ("r3gan", {**MLP, "network": "mlp", "steps": 2500}),
-    "vae-conv": ("vae", {**SMALL, "latent_dim": 16, "steps": 800}),
-    "vaegan": ("vaegan", {**MLP, "network": "mlp", "latent_dim": 16, "steps": 2000}),
-    "ae-wide": ("ae", {"hidden": (256,), "batch_size": 64, "network": "mlp", "latent_dim": 32, "steps": 1200}),
 }
 
 SICK: dict[str, list[tuple[str, dict[str, Any]]]] = {

@@ -139,6 +139,17 @@ class Translates(Protocol):
 
 
 @runtime_checkable
+class JudgesTranslations(Protocol):
+    """Realness of images as translations of others, in a direction: (N, C, H, W), (N, C', H, W) ↦ (N,).
+
+    Where it is the logit of D, the model says so by an attribute `logistic = True`; by `least_squares = True` where the judge
+    is drawn to 1 at real images and to 0 at translations.
+    """
+
+    def realness_of(self, given: Tensor, wanted: Tensor, direction: str) -> Tensor: ...
+
+
+@runtime_checkable
 class SamplesFromText(Protocol):
     """Samples of captions: `sample` takes as "text" in its noise what `read` makes of them.
 

@@ -47,11 +47,15 @@ def _paragraph(verdict: Verdict) -> str:
     lines = [f"{verdict.title.upper()}{since}", _wrapped(verdict.sentence)]
     shown = {name: value for name, value in verdict.evidence.items() if isinstance(value, int | float)}
     if shown:
-        lines.append(_wrapped("evidence: " + ", ".join(f"{name} {value:.3g}" for name, value in shown.items())))
+        lines.append(_wrapped("evidence: " + ", ".join(f"{name} {_number(value)}" for name, value in shown.items())))
     for choice, (reason, command) in enumerate(_choices(verdict.advice)):
         lines.append(_wrapped(("what to do: " if not choice else "or: ") + reason))
         lines += [f"    {command}"] if command else []
     return "\n".join(lines)
+
+
+def _number(value: float) -> str:
+    return f"{value:,}" if isinstance(value, int) else f"{value:.3g}"
 
 
 def _choices(advice: str) -> list[tuple[str, str]]:

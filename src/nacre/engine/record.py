@@ -21,6 +21,7 @@ from nacre.engine.log import Log
 from nacre.engine.ranks import ALONE, Ranks
 from nacre.engine.settings import Training
 from nacre.engine.signals import HELD_OUT, TRAIN, Signals
+from nacre.engine.translation_signals import TranslationSignals
 from nacre.engine.update import Update
 from nacre.engine.validate import Score, floats, spread, validate
 from nacre.errors import CheckpointError, TrainingError
@@ -49,6 +50,7 @@ class Record:
             be of all classes.
         others: (M, …) items of the other side that were not trained on, for a model that translates.
         paired: whether these belong to the held-out rows, one by one.
+        others_shown: (T, …) items of the other side that are trained on, those of `shown` as they are probed if paired.
     """
 
     path: Path
@@ -67,6 +69,7 @@ class Record:
     classes: np.ndarray | None = None
     others: np.ndarray | None = None
     paired: bool = False
+    others_shown: np.ndarray | None = None
     ledger: Ledger = field(default_factory=Ledger)
     best: tuple[int, float] | None = None
     score: Score | None = None
@@ -81,7 +84,7 @@ class Record:
         self.logged = self.resumed
         self.spent: dict[str, float] = {}
         self.glimpse: dict[str, str] = {}
-        self.signals: Signals | None = None
+        self.signals: Signals | TranslationSignals | None = None
         self.alarm = Alarm(self.about, self.training.stop_on, self.log.signals() if self.log else [])
         self.bar = tqdm(
             total=self.training.steps,
@@ -174,7 +177,7 @@ class Record:
             return
         try:
             self.signals = self.signals or self.probe(self.shown)
-            found = {"items": self.about.train, "held_out": self.about.held_out, **self.signals.measure()}
+            found = {"items": self.about.train, "held_out": self.about.held_out, **self.signals.measure(done)}
         except (
             RuntimeError,
             ValueError,
@@ -195,11 +198,16 @@ class Record:
             self.bar.clear()
             logger.warning(f"step {done:,}: {verdict.title}: {verdict.sentence} (nacre diagnose {self.path} says more)")
 
-    def probe(self, shown: np.ndarray) -> Signals:
+    def probe(self, shown: np.ndarray) -> Signals | TranslationSignals:
         """What measures signals."""
         rows = spread(shown, TRAIN, shuffle=True)
         chosen = (rows, spread(self.held_out, HELD_OUT, shuffle=True))
         train, held_out = (floats(self.items, each, range(len(each))) for each in chosen)
+        if self.others is not None and self.others_shown is not None:
+            order = spread(np.arange(len(self.others)), HELD_OUT, shuffle=True)
+            sides = (images.to_float(torch.from_numpy(each)) for each in (self.others_shown, self.others[order]))
+            seen, unseen = zip((train, held_out), sides, strict=True)
+            return TranslationSignals(self.model, self.updates, seen, unseen, self.paired)
         classes = None if self.classes is None else torch.from_numpy(self.classes[rows])
         return Signals(self.model, self.average.model, self.updates, train, held_out, self.training.seed, classes)
 

@@ -6,6 +6,7 @@ that of the weights in training, all else is of the averaged weights, which samp
 """
 
 import math
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
@@ -90,9 +91,12 @@ class Signals:
         self.makers: list[Update] | None = None
         self.normed = bool(batch_norms(model))
 
-    def measure(self) -> Found:
-        """All that the model's capabilities allow, by name: numbers, and lists of them; null where one is not finite."""
-        model, found = self.model, self.gradients()
+    def measure(self, done: int = sys.maxsize) -> Found:
+        """All that the model's capabilities allow when `done` steps are done, by name: numbers, and lists of them; null where
+        one is not finite."""
+        model, found = self.model, gradients(self.updates)
+        if not begun(self.updates, done):
+            return found
         with still(model), still(self.average):
             with units(model) as alive, by_batch(model):
                 if isinstance(model, Discriminates) and isinstance(model, Samples):
@@ -112,13 +116,7 @@ class Signals:
                 found |= self.codes(self.average)
             if isinstance(self.average, LogLikelihood):
                 found |= self.likelihood(self.average)
-        return {name: _plain(value) for name, value in found.items()}
-
-    def gradients(self) -> Found:
-        """The norm of each objective's last gradient, as its optimizer was given it, and the learning rate."""
-        norms = {update.objective.name: _norm([p.grad for p in update.parameters]) for update in self.updates}
-        rates = {f"lr/{update.objective.name}": update.optimizer.param_groups[0]["lr"] for update in self.updates}
-        return rates | {f"gradient/{name}": float(norm) for name, norm in norms.items() if norm is not None}
+        return {name: plain(value) for name, value in found.items()}
 
     def noise(self, model: Samples, count: int) -> dict[str, Tensor]:
         """The fixed noise of the first `count` samples."""
@@ -263,6 +261,18 @@ class Signals:
         return found
 
 
+def gradients(updates: Sequence[Update]) -> Found:
+    """The norm of each objective's last gradient, as its optimizer was given it, and the learning rate."""
+    norms = {update.objective.name: _norm([p.grad for p in update.parameters]) for update in updates}
+    rates = {f"lr/{update.objective.name}": update.optimizer.param_groups[0]["lr"] for update in updates}
+    return rates | {f"gradient/{name}": float(norm) for name, norm in norms.items() if norm is not None}
+
+
+def begun(updates: Sequence[Update], done: int) -> bool:
+    """Whether each objective has had its first turn: what is not trained yet is not to be judged."""
+    return all(update.objective.when.start < done for update in updates)
+
+
 @contextmanager
 def still(model: nn.Module) -> Iterator[None]:
     """A model that is looked at and left as it was: evaluation mode, no gradients, no random numbers used up."""
@@ -345,8 +355,8 @@ def _edges(images: Tensor) -> Tensor:
     return images.diff(dim=2).abs().mean() + images.diff(dim=3).abs().mean()
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """A number as it stands in the log."""
     if isinstance(value, list):
-        return [_plain(each) for each in value]
+        return [plain(each) for each in value]
     return (float(f"{value:.{DIGITS}g}") if math.isfinite(value) else None) if isinstance(value, float) else value

@@ -28,8 +28,9 @@ ONE_KIND = 0.1
 MISSING = 0.2
 """A kind is lost where samples give it less than this share of what it has among real items."""
 
-LEAST_OF_CLASS = 0.02
-"""Share of the items that the rarest class has to have: ten of 512 samples are then of it."""
+LEAST_OF_CLASS, LEAST_ITEMS = 0.02, 10
+"""Share of the items that the rarest class has to have, so that ten of 512 samples are of it; and how many of them: a class
+of fewer has no neighbourhood."""
 
 NEIGHBORS = 5
 """Real items' balls reach to this neighbour, for coverage (Naeem et al. 2020)."""
@@ -151,7 +152,7 @@ class Reference:
 def _few_classes(labels: Tensor) -> bool:
     """Whether there are classes, and each is so frequent that some of a few hundred samples should be of it."""
     counts = labels[labels >= 0].bincount()
-    return bool(len(counts) > 1 and counts[counts > 0].min() >= LEAST_OF_CLASS * len(labels))
+    return bool(len(counts) > 1 and counts[counts > 0].min() >= max(LEAST_ITEMS, LEAST_OF_CLASS * len(labels)))
 
 
 def _lost_classes(labels: Tensor, nearest: Tensor) -> float:

@@ -1,5 +1,6 @@
 """A run as its diagnosis sees it: the history of its signals, what else is known of it, and what is said of it."""
 
+import copy
 import math
 import statistics
 from collections.abc import Callable, Mapping, Sequence
@@ -25,6 +26,9 @@ NAMES = {
     "batchnorm-drift": "batch norm drift",
 }
 """Verdicts by the word that a command takes, with the words that a person reads."""
+
+DIRECTIONS = ("a2b", "b2a")
+"""That a model may translate in."""
 
 Severity = Literal["good", "bad"]
 
@@ -99,7 +103,22 @@ class View:
         self.steps = [int(line["step"]) for line in history]
         self.lines: list[Mapping[str, Any]] = [line["signals"] for line in history]
         self.window = max(3, math.ceil(WINDOW * len(history)))
-        self.old = self.steps[-1] >= YOUNG * facts.steps
+        first = _begun(self.steps, self.lines)
+        self.old = self.steps[-1] - first >= YOUNG * (facts.steps - first)
+
+    def of(self, direction: str) -> "View":
+        """The same of one direction of a model that translates, whose signals stand behind its name."""
+        ahead, own = f"{direction}/", copy.copy(self)
+        own.lines = [
+            {name.removeprefix(ahead): value for name, value in line.items() if name.startswith(ahead)}
+            for line in self.lines
+        ]
+        return own
+
+    @property
+    def directions(self) -> list[str]:
+        """The directions that a model translates in; none where it does not."""
+        return [name for name in DIRECTIONS if any(signal.startswith(f"{name}/") for signal in self.lines[-1])]
 
     def __getitem__(self, name: str) -> float:
         """The median of a signal now; NaN, with which every comparison fails, where it is not measured."""
@@ -136,3 +155,12 @@ class View:
         bins = self.recent("bins")
         moves = [sum(abs(a - b) for a, b in zip(*pair, strict=True)) / 2 for pair in pairwise(bins)]
         return statistics.mean(moves) if moves else math.nan
+
+
+def _begun(steps: Sequence[int], lines: Sequence[Mapping[str, Any]]) -> int:
+    """The step before which there was nothing to look at: that of the first look with more than gradients, unless it is the
+    first of all."""
+    always = ("gradient/", "lr/", "items", "held_out")
+    told = [not all(name.startswith(always) for name in line) for line in lines]
+    first = told.index(True) if any(told) else 0
+    return steps[first] if first else 0

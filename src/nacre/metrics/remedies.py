@@ -36,6 +36,13 @@ def slower(facts: Facts, since: int, line: Line, times: int) -> str:
     return fork(facts, since, "lr", f"{rate / times:.2g}")
 
 
+def best(facts: Facts) -> str:
+    """The command that takes the weights which held-out items judged best."""
+    if "channels_b" in facts.settings:
+        return f"nacre translate {facts.run} IMAGES --checkpoint best"
+    return f"nacre sample {facts.run} --checkpoint best"
+
+
 def divergence(facts: Facts, since: int, line: Line) -> str:
     tame = penalty(facts, since)
     if tame and not facts.failure:
@@ -55,6 +62,9 @@ def collapse(facts: Facts, since: int, line: Line) -> str:
         )
     if "n_critic" in facts.settings:
         return f"let the critic come closer to its best: {fork(facts, since, 'n_critic', 2 * facts.settings['n_critic'])}{pack}"
+    if "cycle" in facts.settings:
+        more = 2 * float(facts.settings["cycle"])
+        return f"hold translations to their images: {fork(facts, since, 'cycle', f'{more:g}')}"
     if "gamma" in facts.settings:
         more = min(0.9, float(facts.settings["gamma"]) + 0.2)
         return f"ask for more diversity: {fork(facts, since, 'gamma', f'{more:g}')}"
@@ -84,10 +94,19 @@ def strong_discriminator(facts: Facts, since: int, line: Line) -> str:
     tame = penalty(facts, since)
     if tame:
         return f"keep the discriminator's slope where the samples are (R1): {tame}"
+    if "judge_width" in facts.settings:
+        smaller = max(4, int(facts.settings["judge_width"]) // 2)
+        return f"go slower: {slower(facts, since, line, 4)}; or take a smaller judge, in a new run with --judge-width {smaller}"
     return f"go slower: {slower(facts, since, line, 4)}"
 
 
 def weak_discriminator(facts: Facts, since: int, line: Line) -> str:
+    if "judge_width" in facts.settings:
+        wider = f"take a larger judge, in a new run with --judge-width {2 * int(facts.settings['judge_width'])}"
+        if "l1" in facts.settings:
+            less = fork(facts, since, "l1", f"{float(facts.settings['l1']) / 10:g}")
+            return f"the L1 distance outweighs the judge: {less}; or {wider}"
+        return wider
     for flag in ("r1", "gamma", "r2"):
         now = facts.settings.get(flag)
         if isinstance(now, int | float) and now >= 1:
@@ -107,9 +126,7 @@ def overfit_discriminator(facts: Facts, since: int, line: Line) -> str:
     tame = penalty(facts, since)
     if tame:
         return f"find more items, or hold it back: {tame}"
-    return (
-        "find more items, or take the checkpoint that is judged best: nacre sample " + f"{facts.run} --checkpoint best"
-    )
+    return f"find more items, or take the checkpoint that is judged best: {best(facts)}"
 
 
 def posterior_collapse(facts: Facts, since: int, line: Line) -> str:
@@ -147,7 +164,7 @@ def little_data(facts: Facts, since: int, line: Line) -> str:
         return f"find more items, or augment: {fork(facts, 0, 'augment', 'true')}"
     return (
         "find more items, take a smaller model, or start from weights that were trained on similar ones (--init-from); "
-        f"of this run, the best is: nacre sample {facts.run} --checkpoint best"
+        f"of this run, the best is: {best(facts)}"
     )
 
 

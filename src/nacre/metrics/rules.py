@@ -62,7 +62,7 @@ COLLAPSED = 0.75
 ALIKE = 0.1
 """Diversity, of the data's: less is one point and its neighbourhood."""
 
-PARTIAL = 0.3
+PARTIAL = 0.45
 """The same share, from which some of the data are missing: kinds that run into each other are not met evenly."""
 
 CLASSES = 0.08
@@ -74,13 +74,15 @@ def collapse(view: View) -> Iterator[Verdict]:
     if any(view.improving(name, better) for name, better in (("lost", -1), ("lost_classes", -1), ("diversity", 1))):
         return
     lost, classes, diversity = view["lost"], view["lost_classes"], view["diversity"]
-    evidence = {"lost": lost, "diversity": diversity, **({} if math.isnan(classes) else {"lost_classes": classes})}
+    measured = {"lost": lost, "diversity": diversity, "lost_classes": classes}
+    evidence = {name: value for name, value in measured.items() if not math.isnan(value)}
     what, share = ("classes", classes) if classes >= CLASSES else ("kinds", lost)
     if lost >= COLLAPSED or classes >= COLLAPSED or diversity <= ALIKE:
-        sentence = (
-            f"samples lack the {what} that {share:.0%} of the data are of, and vary {diversity:.2f} times as much"
-        )
-        yield _bad(view, "collapse", sentence, evidence, lambda line: _is(line, "lost", lambda x: x >= COLLAPSED))
+        lacking = "" if math.isnan(share) else f"lack the {what} that {share:.0%} of the data are of, and "
+        sentence = f"samples {lacking}vary {diversity:.2f} times as much as the data"
+        alike = lambda line: _is(line, "diversity", lambda x: x <= ALIKE)  # noqa: E731
+        lacks = lambda line: _is(line, "lost", lambda x: x >= COLLAPSED)  # noqa: E731
+        yield _bad(view, "collapse", sentence, evidence, lambda line: alike(line) or lacks(line))
     elif classes >= CLASSES or lost >= PARTIAL:
         bar, name = (CLASSES, "lost_classes") if classes >= CLASSES else (PARTIAL, "lost")
         sentence = f"samples lack the {what} that {share:.0%} of the data are of, or nearly"
@@ -91,7 +93,8 @@ APART = 0.99
 """Chance that the discriminator ranks a held-out item over a sample: above, it has nothing more to learn from samples."""
 
 SURE = 0.02
-"""D(G(z)) on average: under it, log(1 - D(G(z))) has a fiftieth of its slope left."""
+"""D(G(z)) on average: under it, log(1 - D(G(z))) has a fiftieth of its slope left. In least-squares games, of translations,
+the mean of (D(x) - 1)² and D(G(x))², which is ¼ at equilibrium."""
 
 FLAT = 0.05
 """What a generator is told, beside what it needs to be told: the rest is lost."""
@@ -101,8 +104,10 @@ def strong_discriminator(view: View) -> Iterator[Verdict]:
     """A discriminator that is never wrong and passes nothing on."""
     auc, fake, passed, pull = view["auc"], view["d_fake"], view["passed"], view["pull"]
     logistic = not math.isnan(view["value"])
-    evidence = {"auc": auc, "d_fake": fake, "passed": passed, "pull": pull}
-    if logistic and auc >= APART and (fake <= SURE or passed * pull <= FLAT):
+    measured = {"auc": auc, "d_fake": fake, "passed": passed, "pull": pull, "residual": view["residual"]}
+    evidence = {name: value for name, value in measured.items() if not math.isnan(value)}
+    sure = (fake <= SURE or passed * pull <= FLAT) if logistic else view["residual"] <= SURE
+    if auc >= APART and sure:
         sentence = f"D(x) is {view['d_real']:.3f} on held-out items and D(G(z)) {fake:.2g}: it is never wrong"
         if passed <= FLAT:
             sentence += f", and the generator's loss passes on {passed:.1%} of its slope"
@@ -152,14 +157,15 @@ def oscillation(view: View) -> Iterator[Verdict]:
 BY_HEART = 0.62
 """Chance that the discriminator ranks a training item over a held-out one."""
 
-SIGMAS = 4
+SIGMAS = 3
 """Standard errors that this has to be over one half besides: the items are few."""
 
 
 def overfit_discriminator(view: View) -> Iterator[Verdict]:
     """A discriminator that knows the training items from others of their kind."""
-    items = min(256, view.facts.held_out or 256)
-    error = math.sqrt((1 / items + 1 / min(256, view.facts.train or 256)) / 12)
+    most = 256 if math.isnan(view["judged"]) else int(view["judged"])
+    items, seen = (min(most, count or most) for count in (view.facts.held_out, view.facts.train))
+    error = math.sqrt((1 / items + 1 / seen) / 12)
     bar, auc = max(BY_HEART, 0.5 + SIGMAS * error), view["auc_train"]
     if auc >= bar:
         sentence = f"it ranks a training item over a held-out one {auc:.0%} of the time; half is right"
@@ -223,11 +229,11 @@ def blurry_decoder(view: View) -> Iterator[Verdict]:
         )
 
 
-NEAR = 0.8
+NEAR = 0.85
 """Median distance of samples to their nearest training item, over that of held-out items."""
 
-COPIES = 0.2
-"""Share of samples nearer to a training item than 19 in 20 held-out items are: four times what is right."""
+COPIES = 0.1
+"""Share of samples nearer to a training item than 19 in 20 held-out items are: twice what is right."""
 
 
 def memorization(view: View) -> Iterator[Verdict]:
@@ -350,3 +356,15 @@ RULES: tuple[Callable[[View], Iterator[Verdict]], ...] = (
     batchnorm_drift,
 )
 """The gravest first."""
+
+OF_DIRECTIONS = (
+    divergence,
+    value_range,
+    collapse,
+    oscillation,
+    strong_discriminator,
+    weak_discriminator,
+    little_data,
+    overfit_discriminator,
+)
+"""What can be told of one direction of a model that translates, from a few translations."""

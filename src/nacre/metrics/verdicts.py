@@ -5,12 +5,14 @@ before a run is old enough to be judged. The rules are in `rules`, what to do ab
 """
 
 import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from nacre.metrics import remedies
 from nacre.metrics.history import NAMES, YOUNG, Facts, Severity, Verdict, View
-from nacre.metrics.rules import RULES
+from nacre.metrics.rules import OF_DIRECTIONS, RULES
 
 __all__ = ["LEAST", "NAMES", "YOUNG", "Facts", "Severity", "Verdict", "verdicts"]
 
@@ -36,6 +38,7 @@ def verdicts(history: Sequence[Mapping[str, Any]], facts: Facts, *, least: int =
     view = View(history, facts)
     # Divergence is told from the start.
     found = [verdict for rule in (RULES if view.old else RULES[:1]) for verdict in rule(view)]
+    found += [verdict for direction in view.directions for verdict in _of_direction(view, direction)]
     return found or ([*_healthy(view)] if view.old else [])
 
 
@@ -45,9 +48,19 @@ def _failed(history: Sequence[Mapping[str, Any]], facts: Facts) -> Verdict:
     return Verdict("divergence", "bad", step, sentence, {}, remedies.divergence(facts, step, {}))
 
 
+def _of_direction(view: View, direction: str) -> Iterator[Verdict]:
+    """What is wrong with one direction of a model that translates."""
+    own = view.of(direction)
+    for rule in OF_DIRECTIONS if view.old else OF_DIRECTIONS[:1]:
+        for verdict in rule(own):
+            told = re.sub(r"\b(samples|reconstructions)\b", "translations", verdict.sentence)
+            yield replace(verdict, sentence=f"{direction}: {told}")
+
+
 def _healthy(view: View) -> Iterator[Verdict]:
     """Health, of a model that was looked at: the gradients of one that can be asked for nothing prove nothing."""
     shown = ("lost", "coverage", "auc", "explained", "rate", "elbo")
-    evidence = {name: view[name] for name in shown if not math.isnan(view[name])}
+    names = [*shown, *(f"{direction}/{name}" for direction in view.directions for name in ("auc", "distance"))]
+    evidence = {name: view[name] for name in names if not math.isnan(view[name])}
     if evidence:
         yield Verdict("healthy", "good", view.steps[-1], "no signal is out of its range", evidence, "")

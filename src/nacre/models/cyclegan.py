@@ -39,6 +39,7 @@ class CycleGAN(nn.Module):
 
     sides = "unpaired"
     directions = ("a2b", "b2a")
+    least_squares = True
 
     def __init__(
         self,
@@ -113,6 +114,11 @@ class CycleGAN(nn.Module):
         of_a = losses.least_squares_discriminator_loss(self.judge_a(a), self.judge_a(fake_a))
         of_b = losses.least_squares_discriminator_loss(self.judge_b(b), self.judge_b(fake_b))
         return of_a + of_b, {"judge_a": of_a, "judge_b": of_b}
+
+    def realness_of(self, given: Tensor, wanted: Tensor, direction: str) -> Tensor:
+        """The judge's mean over its patches of images as translations, whatever of: (N, …), (N, C', H, W) ↦ (N,)."""
+        values: Tensor = {"a2b": self.judge_b, "b2a": self.judge_a}[direction](wanted)
+        return values.flatten(1).mean(1)
 
     def translate(self, x: Tensor, direction: str) -> Tensor:
         """Images of one side as the other's: (N, C, H, W) ↦ (N, C', H, W) in [0, 1], H and W any."""

@@ -35,6 +35,7 @@ class Pix2Pix(nn.Module):
 
     sides = "paired"
     directions = ("a2b",)
+    logistic = True
 
     def __init__(
         self,
@@ -84,6 +85,11 @@ class Pix2Pix(nn.Module):
         fooling = losses.non_saturating_generator_loss(self.judge(torch.cat([a, fake], 1)))
         l1 = 2 * (fake - b).abs().mean()  # of images in [-1, 1]
         return fooling + self.l1 * l1, {"fooling": fooling, "l1": l1}
+
+    def realness_of(self, given: Tensor, wanted: Tensor, direction: str) -> Tensor:
+        """The judge's mean logit over its patches of images as translations: (N, C, H, W), (N, C', H, W) ↦ (N,)."""
+        values: Tensor = self.judge(torch.cat([given, wanted], 1))
+        return values.flatten(1).mean(1)
 
     def translate(self, x: Tensor, direction: str) -> Tensor:
         """Images of side A as B's: (N, C, H, W) ↦ (N, C', H, W) in [0, 1], H and W any."""

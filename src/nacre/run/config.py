@@ -64,7 +64,8 @@ def request(model: str | None, flags: Mapping[str, Any], config: Mapping[str, An
     for one, other in (("steps", "epochs"), ("epochs", "steps")):
         if given["training"].get(one) is not None and other not in given["training"]:
             merged["training"][other] = None
-    if sides.holds_both(str(given["data"].get("data", ""))) and "data_b" not in given["data"]:
+    source = given["data"].get("data")
+    if source is not None and sides.holds_both(str(source)) and "data_b" not in given["data"]:
         merged["data"]["data_b"] = None  # a folder with both sides, in the place of the configuration's two
     checked = {section: coerce(known[section], merged[section], _owner(section, model)) for section in known}
     return Request(model, checked["parameters"], DataSettings(**checked["data"]), Training(**checked["training"]))

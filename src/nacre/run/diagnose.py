@@ -7,11 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from nacre import data
+from nacre.data import DataSet
+from nacre.data.dataset import Split
 from nacre.engine import checkpoint
 from nacre.engine.log import read
 from nacre.engine.signals import HELD_OUT, TRAIN, Signals
+from nacre.engine.translation_signals import TranslationSignals
 from nacre.engine.validate import floats, spread
 from nacre.errors import ConfigError
 from nacre.metrics.verdicts import LEAST, YOUNG, Facts, Verdict, verdicts
@@ -20,6 +24,7 @@ from nacre.run.config import trusted
 from nacre.run.labels import labels_of, rows_of
 from nacre.run.place import called
 from nacre.run.session import build
+from nacre.run.streams import both_rows, other_of, sides_of
 
 
 @dataclass(frozen=True)
@@ -81,19 +86,25 @@ def diagnose(
     )
     found = verdicts(history, facts, least=1 if measure else LEAST)
     step = int(history[-1]["step"]) if history else 0
-    note = "" if found else _silence(facts, step, len(history))
+    note = "" if found else _silence(facts, step, len(history), measure)
     return Diagnosis(path, tuple(found), step, facts.steps, len(history), last, note)
 
 
-def _silence(facts: Facts, step: int, looks: int) -> str:
+def _silence(facts: Facts, step: int, looks: int, measured: bool) -> str:
     """Why nothing can be said."""
     if not looks:
         return (
             f"{facts.run} has no signals in its log (it was made without them, or is younger than its first look); "
             f"nacre diagnose {facts.run} --measure looks at its checkpoints instead"
         )
-    if looks >= LEAST and step >= YOUNG * facts.steps:
-        return f"nothing can be said of {facts.run}: its model neither samples nor reconstructs, and its gradients are numbers"
+    old = step >= YOUNG * facts.steps
+    if old and measured:
+        return f"nothing can be said of {facts.run}: its model neither samples, reconstructs nor translates"
+    if old and looks >= LEAST:
+        return (
+            f"nothing can be said of {facts.run} by its log, which holds gradients alone; nacre diagnose {facts.run} --measure "
+            "looks at what its checkpoints can do"
+        )
     seen = "1 look" if looks == 1 else f"{looks} looks"
     wanted = f"it takes {LEAST}, and a fifth of the run"
     return f"{facts.run} is too young to be judged: {seen} up to step {step:,} of {facts.steps:,}; {wanted}"
@@ -114,11 +125,29 @@ def _measured(path: Path, written: Mapping[str, Any], model: str | None, device:
         state = checkpoint.load(path / "checkpoints", step)
         module.load_state_dict(state["model"])
         average.load_state_dict(state["average"] or state["model"])
-        rows = rows_of(module, dataset, labels_of(module, dataset))
-        held_out = dataset.rows("validation")
-        seen, unseen = spread(rows, TRAIN, shuffle=True), spread(held_out, HELD_OUT, shuffle=True)
-        train, others = (floats(dataset.items, each, range(len(each))) for each in (seen, unseen))
-        classes = None if dataset.labels is None else torch.from_numpy(dataset.labels[seen])
-        signals = Signals(module, average, [], train, others, seed, classes).measure()
-        found.append({"step": step, "signals": {"items": len(rows), "held_out": len(held_out), **signals}})
+        look = _translations(module, dataset) if sides_of(module) else _look(module, average, dataset, seed)
+        found.append({"step": step, "signals": look})
     return found
+
+
+def _look(module: nn.Module, average: nn.Module, dataset: DataSet, seed: int) -> dict[str, Any]:
+    """The signals of a model."""
+    rows, held_out = rows_of(module, dataset, labels_of(module, dataset)), dataset.rows("validation")
+    seen, unseen = spread(rows, TRAIN, shuffle=True), spread(held_out, HELD_OUT, shuffle=True)
+    train, others = (floats(dataset.items, each, range(len(each))) for each in (seen, unseen))
+    classes = None if dataset.labels is None else torch.from_numpy(dataset.labels[seen])
+    signals = Signals(module, average, [], train, others, seed, classes).measure()
+    return {"items": len(rows), "held_out": len(held_out), **signals}
+
+
+def _translations(module: nn.Module, dataset: DataSet) -> dict[str, Any]:
+    """The signals of a model that translates."""
+    splits: tuple[Split, Split] = ("train", "validation")
+    rows, held_out = (both_rows(dataset, module, split) for split in splits)
+    items = (dataset.items, other_of(dataset, type(module).__name__).items)
+    train, others = (
+        tuple(floats(of, spread(each, most, shuffle=True), range(most)) for of, each in zip(items, split, strict=True))
+        for split, most in ((rows, TRAIN), (held_out, HELD_OUT))
+    )
+    signals = TranslationSignals(module, [], train, others, sides_of(module) == "paired").measure()
+    return {"items": len(rows[0]), "held_out": len(held_out[0]), **signals}

@@ -30,8 +30,9 @@ from nacre.engine.log import read as read_log
 from nacre.engine.ranks import ALONE, Ranks, batch_norms, synchronise
 from nacre.engine.record import Record
 from nacre.engine.settings import Training
+from nacre.engine.signals import TRAIN
 from nacre.engine.update import Update, lengths
-from nacre.engine.validate import Score
+from nacre.engine.validate import Score, spread
 from nacre.errors import ConfigError, Interrupted, TrainingError
 from nacre.metrics.verdicts import Facts, Verdict
 from nacre.run.labels import labels_of, rows_of
@@ -270,13 +271,13 @@ def _record(path: Path, session: Session, updates: list[Update], average: Averag
         folder.write(path / "model", model, name=chosen.name, parameters=parameters, shape=shape, facts=facts)
 
     data, training, ranks, model = session.data, session.training, session.ranks, session.model
-    held_out, labels, others = data.rows("validation"), labels_of(model, data), None
+    held_out, labels, others, others_shown = data.rows("validation"), labels_of(model, data), None, None
     shown = described(data, "train") if words_of(model) else rows_of(model, data, labels)
     if sides_of(model):
-        shown, _ = both_rows(data, model, "train")
+        shown, of_b = both_rows(data, model, "train")
         held_out, rows = both_rows(data, model, "validation")
         assert data.other is not None
-        others = data.other.items[rows]
+        others, others_shown = data.other.items[rows], data.other.items[spread(of_b, TRAIN, shuffle=True)]
     settings = {**chosen.complete(), **dataclasses.asdict(training)}
     about = Facts(called(path, chosen.name), training.steps or 0, len(shown), len(held_out), settings)
     return Record(
@@ -286,6 +287,7 @@ def _record(path: Path, session: Session, updates: list[Update], average: Averag
         classes=data.labels,
         others=others,
         paired=sides_of(model) == "paired",
+        others_shown=others_shown,
     )
 
 

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from nacre import data, images, seeds
 from nacre.data import DataSet, DataSettings
@@ -23,7 +23,7 @@ from nacre.metrics.extractors import SMALLEST, Extractor
 from nacre.metrics.floors import Floor
 from nacre.networks import is_image
 from nacre.pretrained import Pretrained, load
-from nacre.protocols import Classifies, Infers, LogLikelihood, Reconstructs, Samples, device_of
+from nacre.protocols import Classifies, Infers, LogLikelihood, Reconstructs, Samples, Translates, device_of
 from nacre.run import config as configuration
 from nacre.run import extractors
 
@@ -275,6 +275,12 @@ class Subject:
         ]
 
 
+def _elsewhere(module: nn.Module, path: str | os.PathLike[str]) -> str:
+    """Where a model that translates is judged."""
+    run = os.fspath(path)
+    return f"; how its translations stand says nacre diagnose {run}" if isinstance(module, Translates) else ""
+
+
 def subject(path: str | os.PathLike[str], settings: Settings) -> Subject:
     """Open a run, and the data that it is held against.
 
@@ -289,7 +295,7 @@ def subject(path: str | os.PathLike[str], settings: Settings) -> Subject:
     if not isinstance(trained.module, Samples | Reconstructs | LogLikelihood | Infers | Classifies):
         raise CapabilityError(
             f"{trained.spec.name} neither samples nor reconstructs, has no likelihood and tells no classes: there is nothing "
-            "to evaluate."
+            f"to evaluate{_elsewhere(trained.module, path)}."
         )
     dataset, own, notes = _data_of(Path(path), trained, settings)
     step = _step(Path(path), trained.facts, which)
