@@ -30,14 +30,14 @@ from nacre.theory import dirac, elbo, hmc, posterior, sample_bounds
 
 KS = (1, 5, 50, 500)
 DIM, LATENTS, SIGMA, ITEMS = 20, 5, 0.5, 10
-DISTRIBUTIONS, CHAINS = 1000, 500
+DISTRIBUTIONS, CHAINS = 10_000, 300
 START, TIME = (1.2, 0.6), 30.0
 PROTOCOL = (
     "discriminator: nacre lab discriminator --seed s (MLP 16-16, 2,000 steps of 1,024), largest |logit D - (1/2 - x)| on the "
     "central 95 % of (p + q)/2, and -log 4 + 2 JSD - V(D, G), both in float64, one value a seed; posterior: nacre train vae "
     "--data digits --latent-dim 2 --likelihood bernoulli --hidden 64 --activation tanh --steps 3000 --lr 2e-3 --seed 0, the "
     "first validation digits, binarized once, float64, HMC with 64 chains of 150 draws after 150; AIS: x = Wz + b + .5 eps, 20 "
-    "pixels, 5 latents, 10 items, 1,000 distributions, 500 chains; Dirac-GAN: start theta 1.2, psi .6, R1 gamma = .3, WGAN-GP "
+    "pixels, 5 latents, 10 items, 10,000 distributions, 300 chains; Dirac-GAN: start theta 1.2, psi .6, R1 gamma = .3, WGAN-GP "
     "lambda = .25, time 30 in steps of .1"
 )
 
