@@ -130,7 +130,7 @@ def test_the_young_are_not_judged_and_those_who_improve_are_given_time():
     ill = history(GAME, lost=0.9)
     assert said(ill[:5]) == {}
     assert said(ill, steps=100_000) == {}
-    improving = history(GAME, lost=lambda number: 0.9 - 0.05 * number)
+    improving = history(GAME, lost=lambda number: 0.9 - 0.03 * number)
     assert set(said(improving, steps=5000)) == {"healthy"}
     assert set(said(improving, steps=1200)) == {"partial-collapse"}
 
