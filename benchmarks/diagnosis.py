@@ -429,8 +429,9 @@ def _recipe(
     if few and toy:
         return None
     if few:
-        # Of digits, all splits are drawn; of the others, validation is of the training images.
-        settings["validation"] = 0.95 - (few + 20) / 1797 if place == "digits" else 1 - few / 60_000
+        # Of digits, all splits are drawn; the others have test images of their own.
+        drawn = {"validation": 0.95 - (few + 20) / 1797}
+        settings |= drawn if place == "digits" else {"validation": 1 - few / 60_000, "test": 0.0}
     if toy:
         own |= {"latent_dim": min(16, own.get("latent_dim", 16))}
     return Recipe(f"{way}.{place}.{seed}", split, meant, model, settings, {**own, "seed": seed})
