@@ -76,7 +76,7 @@ class Course:
 
 
 EVERY = 1_000
-ABLATED = 3_000
+ABLATED = 2_000
 """Steps of the ablations, and the main run's that they are compared with."""
 
 NARROW: Mapping[str, Any] = {"width": 32, "batch_size": 4}
@@ -90,7 +90,7 @@ COURSES: Mapping[str, Mapping[str, Course]] = {
         "no-identity": Course("cyclegan", {**CUT, "identity": 0.0}),
         "pix2pix-b2a": Course("pix2pix", {**NARROW, "steps": 4_000}, swapped=True),
     },
-    "clothes": {"clothes": Course("cyclegan", {**UNET, "steps": 4_000, "identity": 0.0})},
+    "clothes": {"clothes": Course("cyclegan", {**UNET, "steps": 3_000, "identity": 0.0})},
 }
 """The first run is the main one, which is shown."""
 
