@@ -176,6 +176,13 @@ def test_advice_is_a_command_that_the_model_knows(name, settings, expected):
     assert expected in getattr(remedies, name)(facts, 500, {"lr/generator": 5e-4})
 
 
+def test_codes_that_say_something_are_drawn_where_they_are():
+    """A VAE whose codes carry nats lacks no information when its samples lack kinds of items."""
+    facts = Facts(settings={"beta": 1.0, "kl_warmup": 0})
+    assert "nacre sample RUN --prior gmm" in remedies.collapse(facts, 500, {"rate": 25.0})
+    assert "--kl-warmup" in remedies.collapse(facts, 500, {"rate": 0.1})
+
+
 # Live.
 
 
