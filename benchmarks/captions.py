@@ -49,12 +49,13 @@ COMMON: dict[str, Any] = {
     "batch_size": 32,
     "precision": "bf16",
     "sample_every": 500,
+    "signal_every": 1_000,
     "checkpoint_every": 500,
     "keep": 2,
 }
 SETTINGS: dict[str, dict[str, Any]] = {
-    "digits": {"steps": 5_000, "matching_steps": 500},
-    "emoji": {"steps": 12_000, "image_size": 32},
+    "digits": {"steps": 4_000, "matching_steps": 800, "judge_width": 24, "ema": 0.995},
+    "emoji": {"steps": 6_000, "image_size": 32},
 }
 EACH, CANDIDATES, DRAWS, RESAMPLES, SHOWN = 8, 100, 10, 1_000, 64
 STYLES = ("noto", "twemoji")

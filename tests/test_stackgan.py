@@ -81,7 +81,7 @@ def test_wrong_captions_are_other_texts_and_a_function_of_step_and_row():
     items = np.zeros((16, 1, 4, 4), np.uint8)
 
     def stream(part=None):
-        return Captioned(Stream(items, np.arange(16), 8, part=part), texts, captions.tokens(texts))
+        return Captioned(Stream(items, np.arange(16), 8, part=part), captions.tokens(texts))
 
     for step in range(5):
         _, own, wrong = stream().batch(step)
@@ -95,9 +95,26 @@ def test_wrong_captions_are_other_texts_and_a_function_of_step_and_row():
     assert len(drawn) == 3
 
 
+def test_half_of_the_wrong_captions_differ_in_one_word_where_there_are_such():
+    texts = [f"a {ink} {digit} on {ground}" for ink in "rgb" for digit in "0123456789" for ground in "xyz"] + ["alone"]
+    table = captions.tokens(texts)
+    batches = Captioned(Stream(np.zeros((91, 1, 4, 4), np.uint8), np.arange(91), 16), table)
+    near, alone = [], []
+    for step in range(30):
+        _, own, wrong = batches.batch(step)
+        different = (wrong[..., 0] != own[:, None, :, 0]).sum(2)
+        assert int(different.min()) > 0
+        by_itself = own[:, 1, 0] == 0
+        near.append((different[~by_itself] == 1).float().mean())
+        alone.append(different[by_itself])
+    # Of 90 others, 13 differ in one word by chance: a half, and 13 / 90 of the other half.
+    assert float(torch.stack(near).mean()) == pytest.approx(0.5 + 0.5 * 13 / 90, abs=0.02)
+    assert int(torch.cat(alone).min()) > 1
+
+
 def test_one_caption_for_all_is_refused():
     with pytest.raises(DataError, match="two different captions"):
-        Captioned(Stream(np.zeros((4, 1, 4, 4), np.uint8), np.arange(4), 2), ["red"] * 4, captions.tokens(["red"] * 4))
+        Captioned(Stream(np.zeros((4, 1, 4, 4), np.uint8), np.arange(4), 2), captions.tokens(["Red", "red"] * 2))
 
 
 def test_sizes_double_up_to_the_datas():

@@ -92,7 +92,7 @@ class Subject:
         rows = np.arange(64)
         one = Stream(self.items(), rows, BATCH, labels=self.labels)
         if self.captions:
-            return Captioned(one, self.captions, tokens(self.captions))
+            return Captioned(one, tokens(self.captions))
         return Pairs(one, Stream(self.items(side="b"), rows, BATCH, seed=1)) if self.sides else one
 
     def train(self, model: nn.Module, steps: int, backend: str | None = None, **settings: Any) -> list[Update]:

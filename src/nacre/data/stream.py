@@ -1,7 +1,6 @@
 """Which items a step sees: a pure function of the step."""
 
 import warnings
-from collections.abc import Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -123,20 +122,22 @@ class Pairs:
 class Captioned:
     """The batches of a run on images with captions: (items, own captions, wrong captions).
 
-    A wrong caption is another text, drawn anew at each step; how many there are of each item is `WRONG`.
+    Wrong captions are other texts, drawn anew at each step, `WRONG` of them for each item. Where there are texts that differ from
+    its own in one word, about half are of these: a red seven on blue is easily told from a green four on white, without
+    knowing what a seven is, and then nobody learns it.
 
     Args:
         stream: of the images.
-        texts: one caption for each of the stream's rows, in their order.
-        tokens: (rows, words, features), the same as numbers.
+        tokens: (rows, words, features): one caption for each of the stream's rows, in their order, as numbers.
     """
 
-    def __init__(self, stream: Stream, texts: Sequence[str], tokens: np.ndarray) -> None:
+    def __init__(self, stream: Stream, tokens: np.ndarray) -> None:
         self.stream, self.device = stream, stream.device
-        distinct, first, self.meaning = np.unique(np.array(texts), return_index=True, return_inverse=True)
-        if len(distinct) < 2:
+        flat = tokens.reshape(len(tokens), -1)
+        _, first, meaning = np.unique(flat, axis=0, return_index=True, return_inverse=True)
+        if len(first) < 2:
             raise DataError("a model that reads needs two different captions at least.")
-        self.distinct = tokens[first]
+        self.meaning, self.distinct, self.near = meaning.ravel(), tokens[first], Near(tokens[first])
         self.row = {int(row): place for place, row in enumerate(stream.rows)}
 
     def batch(self, step: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -146,9 +147,51 @@ class Captioned:
         chosen = stream.indices(step)[stream.part.start : stream.part.stop]
         own = self.meaning[[self.row[int(row)] for row in chosen]]
         chance = seeds.noise(seeds.uniform(WRONG), stream.seed, "wrong", at=step, rows=stream.part).numpy()
-        wrong = (own[:, None] + 1 + (chance * (count - 1)).astype(np.int64)) % count
+        drawn = zip(own.tolist(), chance.tolist(), strict=True)
+        wrong = np.array([[self.other(one, share) for share in row] for one, row in drawn])
         told = (_moved(torch.from_numpy(self.distinct[each]), self.device) for each in (own, wrong))
         return (items, *told)  # type: ignore[return-value]
+
+
+    def other(self, own: int, chance: float) -> int:
+        """Another caption, by a number in [0, 1): any one below one half, above it one that is near, if there is any."""
+        near, share = self.near.count(own), 2 * chance % 1
+        if chance >= 0.5 and near:
+            return self.near.member(own, int(share * near))
+        count = len(self.distinct)
+        return (own + 1 + int(share * (count - 1))) % count
+
+
+class Near:
+    """Which captions differ from each in one word, at whatever place: groups of captions that are equal without it.
+
+    Args:
+        captions: (N, words, features), all different.
+    """
+
+    def __init__(self, captions: np.ndarray) -> None:
+        groups: dict[bytes, list[int]] = {}
+        for number, row in enumerate(captions[:, :, 0]):  # a word's first number is of the whole of it
+            for place in range(int((row > 0).sum())):
+                without = row.copy()
+                without[place] = -1
+                groups.setdefault(without.tobytes(), []).append(number)
+        self.of: list[list[tuple[list[int], int]]] = [[] for _ in captions]
+        for members in groups.values():
+            for at, number in enumerate(members if len(members) > 1 else ()):
+                self.of[number].append((members, at))
+
+    def count(self, own: int) -> int:
+        """How many there are."""
+        return sum(len(members) - 1 for members, _ in self.of[own])
+
+    def member(self, own: int, number: int) -> int:
+        """One of them, by a number below their count."""
+        for members, at in self.of[own]:
+            if number < len(members) - 1:
+                return members[(at + 1 + number) % len(members)]
+            number -= len(members) - 1
+        raise IndexError(number)
 
 
 class Order:

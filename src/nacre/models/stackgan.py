@@ -70,7 +70,7 @@ class StackGAN(nn.Module):
         judge_width: int = 32,
         blocks: int = 1,
         matching_steps: int = 1500,
-        matching: float = 2.0,
+        matching: float = 1.0,
         kl_weight: float = 2.0,
         alone: float = 1.0,
         color: float | None = None,

@@ -30,7 +30,7 @@ def stream_of(
         rows = described(dataset, "train")
         told = captions.tokens([(dataset.captions or ())[row] for row in rows])
         stream = Stream(dataset.items, rows, seed=training.seed, mirror=dataset.mirror, **common)
-        return Captioned(stream, [(dataset.captions or ())[row] for row in rows], told)
+        return Captioned(stream, told)
     labels = labels_of(model, dataset)
     return Stream(
         dataset.items,
