@@ -142,7 +142,7 @@ class Captioned:
 
     def batch(self, step: int) -> tuple[Tensor, Tensor, Tensor]:
         """This rank's part of a step's batch, on the device: (M, C, H, W), (M, words, features), (M, WRONG, words, features)."""
-        stream, count = self.stream, len(self.distinct)
+        stream = self.stream
         items = stream.batch(step)
         chosen = stream.indices(step)[stream.part.start : stream.part.stop]
         own = self.meaning[[self.row[int(row)] for row in chosen]]
@@ -151,7 +151,6 @@ class Captioned:
         wrong = np.array([[self.other(one, share) for share in row] for one, row in drawn])
         told = (_moved(torch.from_numpy(self.distinct[each]), self.device) for each in (own, wrong))
         return (items, *told)  # type: ignore[return-value]
-
 
     def other(self, own: int, chance: float) -> int:
         """Another caption, by a number in [0, 1): any one below one half, above it one that is near, if there is any."""
