@@ -262,25 +262,27 @@ FEW = {"few": 30, "batch_size": 16}
 BARE = {**FEW, "augment": False}
 
 HEALTHY: dict[str, tuple[str, dict[str, Any]]] = {
-    "conv": ("gan", {**SMALL, "r1": 1.0, "steps": 500}),
     "vae": ("vae", {**MLP, "network": "mlp", "latent_dim": 16, "steps": 2000}),
-    "hinge": ("gan", {**SMALL, "loss": "hinge", "r1": 1.0, "steps": 500}),
     "ae": ("ae", {**MLP, "network": "mlp", "latent_dim": 16, "steps": 1000}),
-    "lsgan": ("gan", {**SMALL, "loss": "least-squares", "r1": 1.0, "steps": 500}),
+    "conv": ("gan", {**SMALL, "r1": 1.0, "steps": 1200}),
+    "gan": ("gan", {**MLP, "network": "mlp", "r1": 0.3, "lr": 1e-3, "steps": 3000}),
     "vae-conv": ("vae", {**SMALL, "latent_dim": 16, "steps": 600}),
-    "light": ("gan", {**SMALL, "r1": 0.1, "steps": 500}),
     "ae-conv": ("ae", {**SMALL, "latent_dim": 16, "steps": 400}),
-    "spectral": ("gan", {**SMALL, "spectral_norm": True, "r1": 0.0, "steps": 500}),
-    "vae-wide": ("vae", {"hidden": (256,), "batch_size": 64, "network": "mlp", "latent_dim": 32, "steps": 2000}),
+    "vaegan": ("vaegan", {**MLP, "network": "mlp", "latent_dim": 16, "steps": 1500}),
     "wgan_gp": ("wgan_gp", {**MLP, "network": "mlp", "steps": 4000, "lr": 1e-3}),
+    "vae-wide": ("vae", {"hidden": (256,), "batch_size": 64, "network": "mlp", "latent_dim": 32, "steps": 2000}),
+    "ae-wide": ("ae", {"hidden": (256,), "batch_size": 64, "network": "mlp", "latent_dim": 32, "steps": 1000}),
+    "hinge": ("gan", {**SMALL, "loss": "hinge", "r1": 0.3, "steps": 1200}),
+    "r3gan": ("r3gan", {**MLP, "network": "mlp", "steps": 2500}),
     "iwae": (
         "iwae",
         {"hidden": (100, 100), "batch_size": 64, "network": "mlp", "latent_dim": 16, "k": 5, "steps": 1500},
     ),
-    "vaegan": ("vaegan", {**MLP, "network": "mlp", "latent_dim": 16, "steps": 1500}),
-    "ae-wide": ("ae", {"hidden": (256,), "batch_size": 64, "network": "mlp", "latent_dim": 32, "steps": 1000}),
-    "gan": ("gan", {**MLP, "network": "mlp", "r1": 0.3, "lr": 1e-3, "steps": 3000}),
-    "r3gan": ("r3gan", {**MLP, "network": "mlp", "steps": 2500}),
+    "ae-narrow": ("ae", {**MLP, "network": "mlp", "latent_dim": 8, "steps": 1000}),
+    "light": ("gan", {**SMALL, "r1": 0.1, "steps": 1200}),
+    "lsgan": ("gan", {**SMALL, "loss": "least-squares", "r1": 1.0, "steps": 1200}),
+    "vae-narrow": ("vae", {**MLP, "network": "mlp", "latent_dim": 8, "steps": 2000}),
+    "ae-deep": ("ae", {**MLP, "hidden": (128, 128, 128), "network": "mlp", "latent_dim": 16, "steps": 1000}),
 }
 
 SICK: dict[str, list[tuple[str, dict[str, Any]]]] = {

@@ -54,8 +54,8 @@ def collapse(facts: Facts, since: int, line: Line) -> str:
     """Convergence first: a generator that chases its judge collapses on its way."""
     if ("beta" in facts.settings or "likelihood" in facts.settings) and (line.get("rate") or 0) > 1:
         return (
-            f"codes lie elsewhere than where samples are drawn; draw them from a mixture that is fitted to the codes: nacre sample "
-            f"{facts.run} --prior gmm; or train longer (nacre resume with more --steps)"
+            "codes lie elsewhere than where samples are drawn; draw them from a mixture that is fitted to the codes: "
+            f"nacre sample {facts.run} --prior gmm; or train longer (nacre resume with more --steps)"
         )
     if "beta" in facts.settings or "likelihood" in facts.settings:
         return f"samples are all alike because the codes say little: {posterior_collapse(facts, since, line)}"
