@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from nacre.engine import sampling
 from nacre.engine.signals import HELD_OUT, TRAIN, Found, begun, gradients, plain, still, units
@@ -65,18 +65,18 @@ class TranslationSignals:
 
     def __init__(
         self,
-        model: nn.Module,
+        model: Any,
         updates: Sequence[Update],
-        train: tuple[Tensor, Tensor],
-        held_out: tuple[Tensor, Tensor],
+        train: Sequence[Tensor],
+        held_out: Sequence[Tensor],
         paired: bool,
     ) -> None:
-        self.model: Any = model
+        self.model = model
         self.updates, self.paired = updates, paired
         self.unseen = min(map(len, held_out)) >= glance.FEW
         others = held_out if self.unseen else train
         sides = {"a2b": (0, 1), "b2a": (1, 0)}
-        self.directions = {name: direction(train, others, *sides[name]) for name in self.model.directions}
+        self.directions = {name: direction(train, others, *sides[name]) for name in model.directions}
 
     def measure(self, done: int = sys.maxsize) -> Found:
         """All of it when `done` steps are done, by name: numbers, and lists of them; null where one is not finite."""
@@ -141,8 +141,10 @@ def direction(seen: Sequence[Tensor], others: Sequence[Tensor], given: int, want
     """From one side to the other, by images of both that are trained on and others."""
     reference = glance.Reference(seen[wanted][:TRAIN], others[wanted][:HELD_OUT])
     total = float(others[wanted].flatten(1).double().var(0, unbiased=False).sum())
-    few = (each[:JUDGED].clone() for each in (others[given], others[wanted], seen[given], seen[wanted]))
-    return Direction(*few, reference=reference, total=total)
+    own, aim, own_seen, aim_seen = (
+        each[:JUDGED].clone() for each in (others[given], others[wanted], seen[given], seen[wanted])
+    )
+    return Direction(own, aim, own_seen, aim_seen, reference, total)
 
 
 def explained(made: Tensor, wanted: Tensor, total: float) -> float:

@@ -5,6 +5,7 @@ Thresholds were set on toy densities and the 8×8 digits; `benchmarks/diagnosis.
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from nacre.metrics import remedies
@@ -80,8 +81,8 @@ def collapse(view: View) -> Iterator[Verdict]:
     if lost >= COLLAPSED or classes >= COLLAPSED or diversity <= ALIKE:
         lacking = "" if math.isnan(share) else f"lack the {what} that {share:.0%} of the data are of, and "
         sentence = f"samples {lacking}vary {diversity:.2f} times as much as the data"
-        alike = lambda line: _is(line, "diversity", lambda x: x <= ALIKE)  # noqa: E731
-        lacks = lambda line: _is(line, "lost", lambda x: x >= COLLAPSED)  # noqa: E731
+        alike = partial(_is, name="diversity", test=lambda x: x <= ALIKE)
+        lacks = partial(_is, name="lost", test=lambda x: x >= COLLAPSED)
         yield _bad(view, "collapse", sentence, evidence, lambda line: alike(line) or lacks(line))
     elif classes >= CLASSES or lost >= PARTIAL:
         bar, name = (CLASSES, "lost_classes") if classes >= CLASSES else (PARTIAL, "lost")
