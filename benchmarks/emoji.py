@@ -4,14 +4,14 @@
 
 A run that --out holds already is resumed, or only used if it is complete. Protocol: Noto emoji at 32×32, RGB, the set's own
 split: a VAE learns the training part, 123 bases in five skin tones among it; 8 other bases are judged. The direction from one
-tone to another is the mean difference of the codes of the training bases, paired; it is added once (C - A + B, no strength
-was chosen) to each of the five tones of each judged base, towards the four others: 160 pictures a method. "vae" shows what is
-decoded, "kept" the emoji itself plus the change, x + decode(z + d) - decode(z) (`nacre arithmetic --keep-residual`), "pixels"
-adds the mean difference of the pictures themselves. Counterpart: of all 655 pictures with a tone the true one, base and tone,
-is nearest in pixels. Base: the nearest is of that base. Tone: the mean colour of the base's skin (where its five pictures
-differ by .15 in any channel) is nearest to that tone's among the mean skin colours of the training bases; `real` is what the
-true pictures score. Error: root mean squared difference to the true counterpart over the skin; `unmoved` is that of the
-picture as it was given.
+tone to another is the mean difference of the codes of the training bases, paired; it is added to each of the five tones of
+each judged base, towards the four others: 160 pictures a method. The strength, of 1 to 3, is the one with the smallest error
+on the training bases. "vae" shows what is decoded, "kept" the emoji itself plus the change, x + decode(z + d) - decode(z)
+(`nacre arithmetic --keep-residual`), "pixels" adds the mean difference of the pictures themselves. Counterpart: of all 655
+pictures with a tone the true one, base and tone, is nearest in pixels. Base: the nearest is of that base. Tone: the mean
+colour of the base's skin (where its five pictures differ by .15 in any channel) is nearest to that tone's among the mean skin
+colours of the training bases; `real` is what the true pictures score. Error: root mean squared difference to the true
+counterpart over the skin; `unmoved` is that of the picture as it was given.
 """
 
 import argparse
@@ -39,17 +39,19 @@ TONES = ("light", "medium-light", "medium", "medium-dark", "dark")
 PAIRS = tuple(permutations(range(len(TONES)), 2))
 SIZE, DIFFERENT = 32, 0.15
 SETTINGS: dict[str, Any] = {
-    "latent_dim": 64,
-    "steps": 3000,
+    "latent_dim": 32,
+    "beta": 8.0,
+    "steps": 2000,
     "batch_size": 64,
     "sample_every": 0,
-    "checkpoint_every": 500,
     "compile": "off",
 }
 PICTURE = Path("docs/emoji-tones.png")
 
-Change = Callable[[Tensor, int, int], Tensor]
-"""Pictures (N, 3, H, W) of one tone, its number, and that of another ↦ the same in the other."""
+STRENGTHS = (1.0, 1.25, 1.5, 1.75, 2.0, 2.5, 3.0)
+
+Change = Callable[[Tensor, int, int, float], Tensor]
+"""Pictures (N, 3, H, W) of one tone, its number, that of another, and a strength ↦ the same in the other."""
 
 
 @dataclass(frozen=True)
@@ -106,16 +108,16 @@ def methods(model: Pretrained, learned: Bases) -> dict[str, Change]:
     codes = model.encode(learned.items.flatten(0, 1)).view(*learned.items.shape[:2], -1).mean(0)
     average = learned.items.mean(0)
 
-    def decoded(items: Tensor, one: int, other: int) -> Tensor:
-        return model.decode(model.encode(items) + codes[other] - codes[one])
+    def decoded(items: Tensor, one: int, other: int, strength: float) -> Tensor:
+        return model.decode(model.encode(items) + strength * (codes[other] - codes[one]))
 
-    def kept(items: Tensor, one: int, other: int) -> Tensor:
-        return (items + decoded(items, one, other) - model.reconstruct(items)).clamp(0, 1)
+    def kept(items: Tensor, one: int, other: int, strength: float) -> Tensor:
+        return (items + decoded(items, one, other, strength) - model.reconstruct(items)).clamp(0, 1)
 
-    def pixels(items: Tensor, one: int, other: int) -> Tensor:
-        return (items + average[other] - average[one]).clamp(0, 1)
+    def pixels(items: Tensor, one: int, other: int, strength: float) -> Tensor:
+        return (items + strength * (average[other] - average[one])).clamp(0, 1)
 
-    return {"vae": decoded, "kept": kept, "pixels": pixels, "unmoved": lambda items, one, other: items}
+    return {"vae": decoded, "kept": kept, "pixels": pixels, "unmoved": lambda items, one, other, strength: items}
 
 
 def usual_colours(learned: Bases) -> Tensor:
@@ -123,30 +125,35 @@ def usual_colours(learned: Bases) -> Tensor:
     return learned.colours(learned.items).nanmean(0)
 
 
-def measured(change: Change, learned: Bases, judged: Bases) -> dict[str, float]:
-    """A method's figures on the judged bases, over all pairs of tones."""
-    gallery = torch.cat([judged.items, learned.items])
+def best(change: Change, learned: Bases) -> float:
+    """The strength with the smallest error on the training bases."""
+    return min(STRENGTHS, key=lambda strength: measured(change, strength, learned, learned)["error"])
+
+
+def measured(change: Change, strength: float, learned: Bases, judged: Bases) -> dict[str, float]:
+    """A method's figures on some bases, over all pairs of tones."""
+    gallery = judged.items if judged is learned else torch.cat([judged.items, learned.items])
     usual = usual_colours(learned)
     skin, own = judged.skin[:, None], torch.arange(len(judged.items))
     right: dict[str, list[Tensor]] = {"counterpart": [], "base": [], "tone": [], "error": []}
     for one, other in PAIRS:
-        made, true = change(judged.items[:, one], one, other), judged.items[:, other]
+        made, true = change(judged.items[:, one], one, other, strength), judged.items[:, other]
         nearest = torch.cdist(made.flatten(1), gallery.flatten(0, 1).flatten(1)).argmin(1)
         right["counterpart"].append((nearest == own * len(TONES) + other).double())
         right["base"].append((nearest // len(TONES) == own).double())
         right["tone"].append((torch.cdist(judged.colours(made), usual).argmin(1) == other).double())
         wrong = ((made - true).square() * skin).flatten(1).sum(1) / (3 * skin.flatten(1).sum(1))
         right["error"].append(wrong.double())
-    values = {name: torch.cat(each).mean().item() for name, each in right.items()}
+    values = {name: torch.cat(each).nanmean().item() for name, each in right.items()}
     return values | {"error": values["error"] ** 0.5}
 
 
-def figure(change: Change, judged: Bases) -> np.ndarray:
+def figure(change: Change, strength: float, judged: Bases) -> np.ndarray:
     """What becomes of each base in its middle tone in the others, and under it what they are."""
     middle, page, words = TONES.index("medium"), [], []
     for row, name in enumerate(judged.names):
         given = judged.items[row, middle][None]
-        made = [given if tone == middle else change(given, middle, tone) for tone in range(len(TONES))]
+        made = [given if tone == middle else change(given, middle, tone, strength) for tone in range(len(TONES))]
         page += [given, *made, given, *judged.items[row][:, None]]
         words += [name, *TONES, "", "the true ones", *[""] * (len(TONES) - 1)]
     large = torch.cat(page).repeat_interleave(3, 2).repeat_interleave(3, 3)
@@ -165,13 +172,14 @@ def main() -> None:
     learned, judged = bases_of(asked.data)
     values: dict[str, float] = {}
     changes = methods(model, learned)
+    strengths = {name: best(change, learned) for name, change in changes.items()}
     for name, change in changes.items():
-        found = measured(change, learned, judged)
+        found = {"strength": strengths[name], **measured(change, strengths[name], learned, judged)}
         print(name, found, flush=True)
         values |= {f"{name}_{metric}": value for metric, value in found.items()}
     told = torch.cdist(judged.colours(judged.items).flatten(0, 1), usual_colours(learned)).argmin(1)
     values["real_tone"] = (told % len(TONES) == torch.arange(len(told)) % len(TONES)).double().mean().item()
-    pictures.save(PICTURE, figure(changes["kept"], judged))
+    pictures.save(PICTURE, figure(changes["kept"], strengths["kept"], judged))
     protocol = f"{str(__doc__).split('Protocol: ')[1].strip()} nacre train vae, seed 0, {SETTINGS}"
     count = len(PAIRS) * len(judged.items)
     print(rows.write_row("emoji-tones", protocol, values, [0], count, results=asked.results, run=model.facts))
