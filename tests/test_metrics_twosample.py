@@ -95,6 +95,16 @@ def test_nearest_neighbor_test_keeps_its_level_and_has_power():
     assert noise.accuracy.value >= 0.99
 
 
+def test_intervals_of_what_is_a_chance_end_at_one():
+    a, b = torch.randn(60, 2, generator=torch.Generator().manual_seed(0)), torch.full((60, 2), 9.0)
+    found = nearest_neighbor_test(a, b + torch.rand(60, 2, generator=torch.Generator().manual_seed(1)))
+    assert (found.accuracy.value, found.accuracy.high) == (1, 1)
+    assert 0.7 < found.accuracy.low < 1
+    near = [(torch.tensor([0.0, 1, 2, 3, 4, 0.5]), torch.tensor([-4.0, -3, -2, -1, 0, 0.25]))]
+    auc = summary(near).auc
+    assert 0 < auc.low < auc.value < auc.high == 1
+
+
 def test_nearest_neighbor_test_does_not_depend_on_order_or_blocks(monkeypatch):
     real, fake = normal(80, 5), normal(70, 5, seed=1)
     found = nearest_neighbor_test(real, fake)

@@ -79,7 +79,7 @@ def nearest_neighbor_test(real: Tensor | np.ndarray, fake: Tensor | np.ndarray) 
     z, se = excess / deviation if deviation > 0 else 0.0, deviation / (n + m)
     accuracy, half = sum(own) / (n + m), normal_quantile(0.5 + LEVEL / 2) * se
     return NearestNeighbor(
-        accuracy=Estimate(accuracy, se, accuracy - half, accuracy + half, n + m),
+        accuracy=cut(Estimate(accuracy, se, accuracy - half, accuracy + half, n + m), 0.0, 1.0),
         real=share(own[0], n),
         fake=share(own[1], m),
         expected=mean / (n + m),
@@ -243,7 +243,7 @@ def summary(scores: Sequence[tuple[Tensor, Tensor]]) -> Classifier:
     accuracy = _average([_accuracy(*pair) for pair in scores])
     return Classifier(
         accuracy=share(accuracy * count, count),
-        auc=_pooled([_auc(*pair) for pair in scores], count),
+        auc=cut(_pooled([_auc(*pair) for pair in scores], count), 0.0, 1.0),
         jsd_bound=_pooled([_jsd_bound(*pair) for pair in scores], count, least=0.0),
         p_value=normal_tail((accuracy - 0.5) * 2 * math.sqrt(count)),
         threshold=threshold(count),
