@@ -18,6 +18,7 @@ import torch
 import rows
 from nacre.run import extractors
 from nacre.run.evaluation import Settings, assemble, examine
+from nacre.run.place import stem
 
 
 class Stopwatch:
@@ -77,7 +78,7 @@ def main() -> None:
         "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
     }
     protocol = (
-        f"nacre evaluate of {evaluation.model} on {evaluation.data} at step {evaluation.step:,}, {evaluation.n:,} samples, "
+        f"nacre evaluate of {evaluation.model} on {stem(evaluation.data)} at step {evaluation.step:,}, {evaluation.n:,} samples, "
         f"all {len(evaluation.rows)} numbers; {torch.get_num_threads()} threads; "
         f"load average of the machine {load:.1f} before and {os.getloadavg()[0]:.1f} after; extractor and referee "
         f"{'were trained within' if trained else 'came from the cache'}"
