@@ -84,7 +84,7 @@ def one(word: str, shape: tuple[int, ...], *, most: int | None = None) -> tuple[
     items = images.to_float(torch.from_numpy(np.ascontiguousarray(prepared.items[rows])))
     size = f"{shape[2]}x{shape[1]}" if is_image(shape) else ""
     other = sum(count for name, count in prepared.sizes.items() if name != size) if is_image(shape) else 0
-    return Given(items, [f"{word}/{prepared.listing.names[row]}" for row in rows]), min(other, len(rows))
+    return Given(items, [f"{word.rstrip('/')}/{prepared.listing.names[row]}" for row in rows]), min(other, len(rows))
 
 
 def numbers(word: str) -> list[int] | None:
