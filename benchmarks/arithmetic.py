@@ -10,8 +10,9 @@ to the tenth that smiles most, by a ridge regression of the training labels on p
 (60 steps of Adam, 40 of L-BFGS from one start). Method "dfi" is `interpolate_features` in the features of the GAN's
 discriminator, from the 100 nearest of 200 training faces of a class to those of the other, in 80 steps, its strength being β.
 Neutral faces are moved along the direction and smiling ones against it. What has "kept" in its name is the face itself plus
-the change that the method makes to its likeness, x + decode(z + s d) - decode(z): `nacre arithmetic --keep-residual`. Method
-"pixels" adds the mean difference of the images themselves.
+the change that the method makes to its likeness, x + decode(z + s d) - decode(z): `nacre arithmetic --keep-residual`;
+"matched" has, besides, the face's own brightness and contrast (`--keep-colours`), for smiling people of this set are in
+better light. Method "pixels" adds the mean difference of the images themselves.
 A face is flipped if the referee, which nothing else has seen, calls the result the other class; the flip rate is the mean of
 the rates of both classes, for 72 % are neutral. The strength is the smallest of those tried that flips 80 % of the validation
 faces, or the one that flips most. A face is known again if, of 500 originals, its own is nearest to the result: in the features
@@ -40,7 +41,7 @@ from nacre import editing, images
 from nacre.cli import sheets
 from nacre.data import DataSet, DataSettings, load
 from nacre.data.dataset import SPLITS
-from nacre.editing.dfi import Interpolating, interpolate_features
+from nacre.editing.dfi import Interpolating, interpolate_features, matched
 from nacre.editing.features import features_of
 from nacre.engine import pictures
 from nacre.metrics.extractors import random_extractor
@@ -93,6 +94,11 @@ class Method:
     strengths: tuple[float, ...] = STRENGTHS
     few: int = 10**9
     remakes: bool = True
+
+    @property
+    def variants(self) -> tuple[str, ...]:
+        """What its results are shown with, as their names end."""
+        return ("", "_kept", "_matched") if self.remakes else ("", "_matched")
 
 
 def faces_of(dataset: DataSet) -> list[Faces]:
@@ -200,6 +206,19 @@ def keeping(faces: Faces, made: Moving) -> Moving:
     return lambda strength: (faces.items + made(strength) - made(0.0)).clamp(0, 1)
 
 
+def matching(faces: Faces, made: Moving) -> Moving:
+    """The same, with the brightness and contrast of the faces."""
+    kept = keeping(faces, made)
+    return lambda strength: matched(kept(strength), faces.items)
+
+
+VARIANTS: dict[str, Callable[[Faces, Moving], Moving]] = {
+    "": lambda faces, made: made,
+    "_kept": keeping,
+    "_matched": matching,
+}
+
+
 class Bench:
     """The faces, the referee, and what is measured with them."""
 
@@ -248,8 +267,8 @@ class Bench:
         remade: list[Moving] = [cache(method.mover(faces)) for faces in sets]
         values = {"faces": float(len(test.items)), "validation_faces": float(len(validation.items))}
         page = {}
-        for suffix in ("", "_kept") if method.remakes else ("",):
-            tried, tested, shown = map(keeping, sets, remade) if suffix else remade
+        for suffix in method.variants:
+            tried, tested, shown = map(VARIANTS[suffix], sets, remade)
             strength, rate = self.strength(method, validation, tried)
             found = self.figures(test, tested(strength)) | {"strength": strength, "validation_flipped": rate}
             if not suffix:
@@ -341,7 +360,7 @@ def main() -> None:
     page = {"given": bench.shown.items}
     for method in bench.methods:
         found, shown = bench.measure(method)
-        for suffix in ("", "_kept") if method.remakes else ("",):
+        for suffix in method.variants:
             found[f"rank1_of_pixels_at_this_rate{suffix}"] = bench.of_pixels_at(found[f"flipped{suffix}"])
         print(method.name, found, flush=True)
         values |= {f"{method.name}_{name}": value for name, value in found.items()}
@@ -360,7 +379,7 @@ def main() -> None:
 
 def figure(page: dict[str, Tensor]) -> np.ndarray:
     """A row of ten faces each, with its name under the first: (height, width) uint8."""
-    captions = [word for name in page for word in [name.replace("_kept", ", kept"), *[""] * (SHOWN - 1)]]
+    captions = [word for name in page for word in [name.replace("_", ", "), *[""] * (SHOWN - 1)]]
     return sheets.captioned(torch.cat(list(page.values())), captions, SHOWN)[:, :, 0]
 
 

@@ -228,6 +228,10 @@ def test_what_the_model_loses_of_an_image_is_kept(runs, capsys, tmp_path):
     items = np.load(tmp_path / "x.npz")["items"][0]
     assert np.allclose(items[0], 45 / 255, atol=1e-6)
     assert np.ptp(items[1]) > 0
+    matched = [*words, "--keep-colours", "--strengths", "0,1", "--out", tmp_path / "y.npz"]
+    told(capsys, *matched, "--to", faces / "a" / "1.png")
+    items = np.load(tmp_path / "y.npz")["items"][0]
+    assert np.allclose(items.mean((1, 2, 3)), 45 / 255, atol=1e-3), "brighter examples make nothing brighter"
     assert "images alone" in refused(capsys, *words, "--to", faces / "a" / "1.png", "3")
     assert "images alone" in refused(capsys, *words, "--to", faces / "a")
 

@@ -1,7 +1,7 @@
 """`nacre arithmetic`."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,6 +11,7 @@ from torch import Tensor
 
 from nacre.cli import codes, flags, sheets, using
 from nacre.editing import arithmetic, latents
+from nacre.editing.dfi import matched
 from nacre.editing.directions import Direction, factorized, principal
 from nacre.engine import pictures
 from nacre.errors import ConfigError, RunError
@@ -33,6 +34,7 @@ OWN = [
         False,
         "give each image back what the model loses of it: the image itself plus what the direction changes in its likeness",
     ),
+    Field("keep_colours", bool, False, "give each result the mean and deviation of its image's channels"),
     Field(
         "most",
         int | None,
@@ -98,8 +100,9 @@ def main(argv: Sequence[str]) -> int:
     out = Path(parsed.out or "arithmetic.png")
     if out.suffix not in (".png", ".npz"):
         raise ConfigError(f"--out takes a .png or a .npz, got {out}.")
-    if parsed.directions and (parsed.plus or parsed.minus or parsed.keep_residual):
-        raise ConfigError("--directions are found without examples; leave --plus, --minus and --keep-residual out.")
+    keeps = parsed.keep_residual or parsed.keep_colours
+    if parsed.directions and (parsed.plus or parsed.minus or keeps):
+        raise ConfigError("--directions are found without examples; leave --plus, --minus and --keep-… out.")
     if not parsed.directions and not parsed.plus:
         raise ConfigError("say what the result should have, --plus IMAGES, or look at --directions sefa first.")
     model = using.model_of(parsed)
@@ -124,12 +127,7 @@ def _move(parsed: Any, model: Pretrained, out: Path) -> int:
             parsed.json, f"the direction is in {parsed.save_direction}", direction=parsed.save_direction
         )
     to = letter(parsed.to, model, parsed, each=True)
-    if parsed.keep_residual and to.given is None:
-        raise ConfigError(
-            "--keep-residual gives images back what is lost of them, and --to names samples or means; name images alone."
-        )
-    originals = to.given if parsed.keep_residual else None
-    moved = arithmetic.move(model.module, to.codes, way.vector, torch.tensor(strengths), originals=originals)
+    moved = _moved(parsed, model, to, way, strengths)
     items = moved.items.cpu()
     if out.suffix == ".npz":
         using.write_arrays(
@@ -146,6 +144,20 @@ def _move(parsed: Any, model: Pretrained, out: Path) -> int:
         pictures.save(around, _neighbours(model, to, way, letters, parsed.seed or 0))
         sentence += f"; the neighbours of each result in {around}"
     return using.answer(parsed.json, sentence, items=len(to.names), strengths=strengths, out=str(out))
+
+
+def _moved(parsed: Any, model: Pretrained, to: Letter, way: Direction, strengths: Sequence[float]) -> arithmetic.Moved:
+    """C along the direction, with what is to be kept of the images."""
+    if (parsed.keep_residual or parsed.keep_colours) and to.given is None:
+        raise ConfigError("--keep-… is of what images are, and --to names samples or means; name images alone.")
+    originals = to.given if parsed.keep_residual else None
+    moved = arithmetic.move(model.module, to.codes, way.vector, torch.tensor(strengths), originals=originals)
+    if not parsed.keep_colours:
+        return moved
+    if to.given is None or not is_image(model.shape):
+        raise ConfigError(f"{parsed.run} is of vectors, which have no colours to keep.")
+    like = to.given.to(moved.items).repeat_interleave(len(strengths), 0)
+    return replace(moved, items=matched(moved.items.flatten(0, 1), like).view_as(moved.items))
 
 
 def _sheet(to: Letter, items: Tensor, strengths: Sequence[float]) -> np.ndarray:
