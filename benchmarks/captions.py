@@ -42,6 +42,7 @@ from nacre.cli.sheets import enlarged
 from nacre.data import DataSettings, load
 from nacre.data.captions import tokens
 from nacre.engine import pictures
+from nacre.run import fork
 
 COMMON: dict[str, Any] = {
     "validation": 0.0,
@@ -54,9 +55,16 @@ COMMON: dict[str, Any] = {
     "keep": 2,
 }
 SETTINGS: dict[str, dict[str, Any]] = {
-    "digits": {"steps": 4_000, "matching_steps": 800, "judge_width": 24, "ema": 0.995},
-    "emoji": {"steps": 6_000, "image_size": 32},
+    "digits": {"matching_steps": 800, "judge_width": 24, "ema": 0.995},
+    "emoji": {"image_size": 32},
 }
+SLOW = {"digits": 1_500, "emoji": 2_454}
+"""Steps at the model's own learning rates."""
+
+FAST: dict[str, Any] = {"lr": 5e-4, "ema": 0.995}
+"""Of all later steps, in a fork of the run."""
+
+STEPS = {"digits": 9_000, "emoji": 12_000}
 EACH, CANDIDATES, DRAWS, RESAMPLES, SHOWN = 8, 100, 10, 1_000, 64
 STYLES = ("noto", "twemoji")
 PICTURES = {"digits": Path("docs/captions-digits.png"), "emoji": Path("docs/captions.png")}
@@ -252,20 +260,28 @@ def main() -> None:
     parser.add_argument("--steps", type=int, help="another length than the protocol's")
     parser.add_argument("--results", type=Path, default=rows.RESULTS, help="folder of the rows")
     asked = parser.parse_args()
-    settings = {**COMMON, **SETTINGS[asked.name], **({"steps": asked.steps} if asked.steps else {})}
     if asked.part == "referee":
         referee_of(asked.data, asked.runs)
-        return
-    if asked.part == "train":
-        source = source_of(asked.name, asked.data, asked.runs)
-        faces.trained("stackgan", asked.runs / asked.name, data=source, **settings)
-        return
-    judge(asked.name, asked.data, asked.runs, asked.results, settings)
+    elif asked.part == "train":
+        train(asked.name, asked.data, asked.runs, asked.steps or STEPS[asked.name])
+    else:
+        judge(asked.name, asked.data, asked.runs, asked.results)
 
 
-def judge(name: str, data: Path, runs: Path, results: Path, settings: dict[str, Any]) -> None:
-    """Measure a run, and write its row and picture."""
-    run = runs / name
+def train(name: str, data: Path, runs: Path, steps: int) -> None:
+    """Begin a run, fork it, and train the fork to its end, from wherever all that stands."""
+    fast = runs / f"{name}-fast"
+    if fast.exists():
+        nacre.resume(fast, steps=steps)
+        return
+    settings = {**COMMON, **SETTINGS[name], "steps": SLOW[name]}
+    slow = faces.trained("stackgan", runs / name, data=source_of(name, data, runs), **settings)
+    fork(slow, at=SLOW[name], out=fast, steps=steps, **FAST)
+
+
+def judge(name: str, data: Path, runs: Path, results: Path) -> None:
+    """Measure a run as it stands, and write its row and picture."""
+    run = runs / f"{name}-fast"
     model, picture = nacre.load(run), PICTURES[name]
     if name == "digits":
         values, n = judge_digits(model, data, picture), EACH * len(colored_digits.scenes()[1])
@@ -277,7 +293,8 @@ def judge(name: str, data: Path, runs: Path, results: Path, settings: dict[str, 
     for key, value in values.items():
         print(f"{key}: {value:.4g}")
     protocol = next(part for part in (__doc__ or "").split("\n\n") if part.lower().startswith(name))
-    told = f"{' '.join(protocol.split())} nacre train stackgan, seed 0, {settings}"
+    settings = {**COMMON, **SETTINGS[name], "steps": SLOW[name]}
+    told = f"{' '.join(protocol.split())} nacre train stackgan, seed 0, {settings}; then a fork of it, {FAST}"
     facts = {"threads": torch.get_num_threads()}
     print(rows.write_row(f"captions-{name}", told, values, [0], n, results=results, wall_seconds=seconds, **facts))
 

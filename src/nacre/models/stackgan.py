@@ -104,7 +104,7 @@ class StackGAN(nn.Module):
     @classmethod
     def recommended(cls, shape: Shape) -> dict[str, Any]:
         """Steps that two cores take within the hour at 64 pixels."""
-        return {"steps": 12_000, "batch_size": 32}
+        return {"steps": 10_000, "batch_size": 32}
 
     def remember(self, captions: Tensor) -> None:
         """Keep captions to sample from: (M, words, features), M ≥ 1, repeated as often as need be."""
