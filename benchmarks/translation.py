@@ -80,12 +80,12 @@ class Course:
 
 
 EVERY = 500
-ABLATED = 2_000
+ABLATED = 1_000
 """The step that ablations are judged at, beside the main run there."""
 
 NARROW: Mapping[str, Any] = {"width": 32, "batch_size": 4}
 UNET: Mapping[str, Any] = {**NARROW, "network": "unet", "judge_layers": 2}
-CUT: Mapping[str, Any] = {**UNET, "steps": ABLATED, "lr_schedule": "constant"}
+CUT: Mapping[str, Any] = {**UNET, "steps": 2_000, "lr_schedule": "constant"}
 COURSES: Mapping[str, Mapping[str, Course]] = {
     "emoji": {
         "cyclegan": Course("cyclegan", {**UNET, "steps": 5_000}),
