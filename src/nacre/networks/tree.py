@@ -49,7 +49,7 @@ class Beside(nn.Conv2d):
         self.channels = channels
 
     def forward(self, features: Tensor, code: Tensor) -> Tensor:  # type: ignore[override]
-        own, said = self.weight.split([self.channels, code.shape[1]], 1)
+        own, said = self.weight[:, : self.channels], self.weight[:, self.channels :]
         nine = F.conv2d(code[:, :, None, None].expand(-1, -1, 3, 3), said, padding=1)
         height, width = features.shape[2:]
         columns = spread(nine, 2, height)
@@ -58,7 +58,7 @@ class Beside(nn.Conv2d):
 
 def spread(nine: Tensor, side: int, size: int) -> Tensor:
     """Three numbers along a side to `size`, the one in the middle repeated."""
-    first, middle, last = nine.split(1, side)
+    first, middle, last = (nine.narrow(side, at, 1) for at in range(3))
     shape = [-1, -1, -1, -1]
     shape[side] = size - 2
     return torch.cat([first, middle.expand(shape), last], side)
