@@ -168,7 +168,7 @@ def store(network: Classifier, card: Card, path: Path, *, half: bool = False) ->
 
 
 def load(path: Path) -> tuple[Classifier, Card]:
-    """What `store` wrote.
+    """What `store` wrote, in evaluation mode.
 
     Raises:
         CheckpointError: it is damaged, or something else.
@@ -185,7 +185,7 @@ def load(path: Path) -> tuple[Classifier, Card]:
         raise CheckpointError(f"{path} holds no classifier that can be read ({reason}); delete it.") from None
     if weights_sha256(weights) != card.sha256:
         raise CheckpointError(f"the weights in {path} are not those that were written; delete it.")
-    return network, card
+    return network.eval().requires_grad_(False), card
 
 
 def initialized(network: Classifier, kind: str, seed: int) -> Classifier:
