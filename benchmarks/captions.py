@@ -58,13 +58,15 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "digits": {"matching_steps": 800, "judge_width": 24, "ema": 0.995},
     "emoji": {"image_size": 32},
 }
-SLOW = {"digits": 1_500, "emoji": 2_454}
-"""Steps at the model's own learning rates."""
-
 FAST: dict[str, Any] = {"lr": 5e-4, "ema": 0.995}
-"""Of all later steps, in a fork of the run."""
+FALLING: dict[str, Any] = {"lr_schedule": "flat-linear", "ema": 0.998}
+STAGES: dict[str, list[tuple[int, dict[str, Any]]]] = {
+    "digits": [(1_500, FAST), (6_277, FALLING)],
+    "emoji": [(2_454, FAST), (4_621, FALLING)],
+}
+"""Steps at which a run is forked, and with what: first it is a run at the model's own learning rates."""
 
-STEPS = {"digits": 9_000, "emoji": 12_000}
+STEPS = {"digits": 11_000, "emoji": 10_000}
 EACH, CANDIDATES, DRAWS, RESAMPLES, SHOWN = 8, 100, 10, 1_000, 64
 STYLES = ("noto", "twemoji")
 PICTURES = {"digits": Path("docs/captions-digits.png"), "emoji": Path("docs/captions.png")}
@@ -269,19 +271,27 @@ def main() -> None:
 
 
 def train(name: str, data: Path, runs: Path, steps: int) -> None:
-    """Begin a run, fork it, and train the fork to its end, from wherever all that stands."""
-    fast = runs / f"{name}-fast"
-    if fast.exists():
-        nacre.resume(fast, steps=steps)
-        return
-    settings = {**COMMON, **SETTINGS[name], "steps": SLOW[name]}
-    slow = faces.trained("stackgan", runs / name, data=source_of(name, data, runs), **settings)
-    fork(slow, at=SLOW[name], out=fast, steps=steps, **FAST)
+    """A run, its forks, and the last one to its end, from wherever all that stands."""
+    stages = STAGES[name]
+    if not place(name, runs, 1).exists():
+        settings = {**COMMON, **SETTINGS[name], "steps": stages[0][0]}
+        faces.trained("stackgan", place(name, runs, 0), data=source_of(name, data, runs), **settings)
+    for number, (at, changed) in enumerate(stages, 1):
+        own, until = place(name, runs, number), stages[number][0] if number < len(stages) else steps
+        if not own.exists():
+            fork(place(name, runs, number - 1), at=at, out=own, steps=until, **changed)
+        elif number == len(stages) or not place(name, runs, number + 1).exists():
+            nacre.resume(own, steps=until)
+
+
+def place(name: str, runs: Path, number: int) -> Path:
+    """Where the run is, and its first, its second fork."""
+    return runs / (name + ("", "-fast", "-last")[number])
 
 
 def judge(name: str, data: Path, runs: Path, results: Path) -> None:
     """Measure a run as it stands, and write its row and picture."""
-    run = runs / f"{name}-fast"
+    run = place(name, runs, len(STAGES[name]))
     model, picture = nacre.load(run), PICTURES[name]
     if name == "digits":
         values, n = judge_digits(model, data, picture), EACH * len(colored_digits.scenes()[1])
@@ -293,8 +303,8 @@ def judge(name: str, data: Path, runs: Path, results: Path) -> None:
     for key, value in values.items():
         print(f"{key}: {value:.4g}")
     protocol = next(part for part in (__doc__ or "").split("\n\n") if part.lower().startswith(name))
-    settings = {**COMMON, **SETTINGS[name], "steps": SLOW[name]}
-    told = f"{' '.join(protocol.split())} nacre train stackgan, seed 0, {settings}; then a fork of it, {FAST}"
+    forks = "; ".join(f"from step {at} on a fork of it, {changed}" for at, changed in STAGES[name])
+    told = f"{' '.join(protocol.split())} nacre train stackgan, seed 0, {COMMON | SETTINGS[name]}; {forks}"
     facts = {"threads": torch.get_num_threads()}
     print(rows.write_row(f"captions-{name}", told, values, [0], n, results=results, wall_seconds=seconds, **facts))
 
