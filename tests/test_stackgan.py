@@ -15,7 +15,7 @@ from nacre.data.stream import WRONG, Captioned, Stream
 from nacre.engine.settings import Training
 from nacre.engine.update import Update
 from nacre.errors import CapabilityError, ConfigError, DataError
-from nacre.models.stackgan import StackGAN, color_distance
+from nacre.models.stackgan import StackGAN, color_distance, shown
 from nacre.networks.text import TextEncoder
 from nacre.networks.tree import Beside, scale_shapes, smaller
 from nacre.protocols import Step
@@ -188,6 +188,19 @@ def test_made_images_are_held_against_their_captions_by_what_the_encoder_learned
             batch, Step(torch.tensor(0), noise)
         )[1]
     )
+
+
+def test_augmented_judges_see_all_sizes_moved_and_cut_alike_and_the_encoder_does_not():
+    torch.manual_seed(0)
+    model = StackGAN((3, 32, 32), words=16, augment=True, scales=2, **TINY)
+    assert {"augment_made", "augment_real"} <= set(model.objectives()[1].draws)
+    half, noise = torch.rand(5, 3, 16, 16), torch.rand(5, 4)
+    small, large = shown([half, half.repeat_interleave(2, 2).repeat_interleave(2, 3)], noise)
+    assert not torch.equal(small, half)
+    # Centres and moves of twice the size are twice as far, give or take the rounding of a pixel.
+    assert float((smaller(large, model.shapes)[0] - small).abs().flatten(1).median(1).values.max()) < 0.3
+    still, uncut = shown([half], torch.full((5, 4), 0.5))[0], half[:, :, :4]
+    assert torch.allclose(still[:, :, :4], uncut, atol=1e-6)
 
 
 def test_the_condition_does_not_drown_in_its_noise_at_the_start():

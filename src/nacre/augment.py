@@ -12,6 +12,9 @@ from torch import Tensor
 NUMBERS = 7
 """Uniform numbers that one image's augmentation takes: three of its color, two of its translation, two of its cutout."""
 
+PLACES = 4
+"""Of them, those of translation and cutout."""
+
 SHIFT = 1 / 8
 """An image is moved by up to this share of its size."""
 
@@ -28,6 +31,12 @@ def diff_augment(images: Tensor, noise: Tensor) -> Tensor:
     """
     noise = noise.to(images.dtype)
     return cutout(translation(color(images, noise[:, :3]), noise[:, 3:5]), noise[:, 5:])
+
+
+def moved_and_cut(images: Tensor, noise: Tensor) -> Tensor:
+    """Translation and cutout alone, for images whose colours a judge is told of; the noise is (N, 4)."""
+    noise = noise.to(images.dtype)
+    return cutout(translation(images, noise[:, :2]), noise[:, 2:])
 
 
 def color(images: Tensor, noise: Tensor) -> Tensor:

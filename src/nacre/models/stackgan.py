@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim import Adam
 
+from nacre import augment as augmentation
 from nacre import losses
 from nacre.data.captions import BUCKETS, FEATURES
 from nacre.errors import ConfigError, at_least
@@ -17,7 +18,7 @@ from nacre.networks import Shape, is_image
 from nacre.networks.text import ImageEncoder, TextEncoder
 from nacre.networks.tree import ScaleJudge, Tree, initialise, scale_shapes, smaller
 from nacre.protocols import ALWAYS, Batch, Logs, Objective, Step
-from nacre.seeds import category, normal
+from nacre.seeds import category, normal, uniform
 
 EXAMPLES = 256
 """Captions of the training set that a model keeps, to sample from without being told a text."""
@@ -50,6 +51,8 @@ class StackGAN(nn.Module):
         matching: weight of what the text encoder has learned, held against made images beside the game; 0 as in the paper.
         kl_weight: weight of the condition's KL from N(0, 1), which is a mean over its numbers.
         alone: weight of the judges' heads that see no text.
+        augment: show the judges only images that are moved and have a piece cut out, real and made (DiffAugment, Zhao et al.
+            2020, without its changes of colour, since captions speak of colours): for data sets of under 5,000 images.
         color: weight of the distance between the colours of consecutive sizes: of means, and five times of covariances; by
             default 50 without text (as in the code) and 0 with it.
     """
@@ -73,6 +76,7 @@ class StackGAN(nn.Module):
         matching: float = 1.0,
         kl_weight: float = 2.0,
         alone: float = 1.0,
+        augment: bool = False,
         color: float | None = None,
     ) -> None:
         super().__init__()
@@ -89,7 +93,7 @@ class StackGAN(nn.Module):
         self.matching_steps = matching_steps if words else 0
         # An encoder that has learned nothing knows nothing of made images either.
         self.matching = matching if self.matching_steps else 0.0
-        self.kl_weight, self.alone = kl_weight, alone
+        self.kl_weight, self.alone, self.augment = kl_weight, alone, augment
         self.color = (0.0 if words else 50.0) if color is None else color
         self.prior = {"z": normal(latent_dim)}
         if words:
@@ -115,6 +119,8 @@ class StackGAN(nn.Module):
     def objectives(self) -> list[Objective]:
         adam = partial(Adam, lr=2e-4, betas=(0.5, 0.999))
         draws = {name: draw for name, draw in self.prior.items() if name != "caption"}
+        if self.augment:
+            draws |= {name: uniform(augmentation.PLACES) for name in ("augment_made", "augment_real")}
         makers = ("generator", "augmentation") if self.words else ("generator",)
         game = ALWAYS[self.matching_steps :]
         table = [
@@ -149,12 +155,11 @@ class StackGAN(nn.Module):
         x, own, others = self.parted(batch, 1)
         with torch.no_grad():
             drawn, _ = self.conditions(own, step)
-            fakes = self.generator(self.code(step.noise["z"], drawn))
+            fakes = shown(self.generator(self.code(step.noise["z"], drawn)), step.noise.get("augment_made"))
             told, wrong = self.means(own), None if others is None else self.means(others[:, 0])
+        reals = shown(smaller(x, self.shapes), step.noise.get("augment_real"))
         total, parts = x.new_zeros(()), {}
-        for number, (judge, real, fake) in enumerate(
-            zip(self.scale_judges(), smaller(x, self.shapes), fakes, strict=True)
-        ):
+        for number, (judge, real, fake) in enumerate(zip(self.scale_judges(), reals, fakes, strict=True)):
             on_real, on_fake = judge(real), judge(fake)
             loss = self.alone_weight * losses.discriminator_loss(judge.image(on_real), judge.image(on_fake))
             if told is not None and wrong is not None:
@@ -170,7 +175,8 @@ class StackGAN(nn.Module):
         fakes = self.generator(self.code(step.noise["z"], drawn))
         means = self.means(own)
         total, parts = fakes[0].new_zeros(()), {}
-        for number, (judge, fake) in enumerate(zip(self.scale_judges(), fakes, strict=True)):
+        seen = shown(fakes, step.noise.get("augment_made"))
+        for number, (judge, fake) in enumerate(zip(self.scale_judges(), seen, strict=True)):
             features = judge(fake)
             loss = self.alone_weight * losses.non_saturating_generator_loss(judge.image(features))
             if means is not None:
@@ -245,6 +251,13 @@ class StackGAN(nn.Module):
             condition = mean + (log_var / 2).exp() * noise["condition"]
         made: list[Tensor] = self.generator(self.code(noise["z"], condition))
         return made[-1]
+
+
+def shown(sizes: list[Tensor], noise: Tensor | None) -> list[Tensor]:
+    """Images of each size, in [0, 1], as judges see them: as they are, or all sizes of one moved and cut alike."""
+    if noise is None:
+        return sizes
+    return [(augmentation.moved_and_cut(2 * x - 1, noise) + 1) / 2 for x in sizes]
 
 
 def color_distance(small: Tensor, large: Tensor) -> Tensor:
