@@ -33,7 +33,7 @@ class CycleGAN(nn.Module):
         judge_width: channels of a judge's first layer; 64 in the paper.
         blocks: residual blocks; by default 6, or 9 from 256 pixels on.
         judge_layers: convolutions of stride 2 in a judge: 3 judge patches of 70×70 pixels, 2 of 34×34, 1 of 16×16; by
-            default as many as see no more than the image.
+            default as many as see hardly more than the image.
         pool: translations kept, of which a judge is shown one as often as a new one; 0 for none.
     """
 
