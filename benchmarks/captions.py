@@ -21,6 +21,7 @@ import argparse
 import json
 import re
 import textwrap
+import unicodedata
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,13 +57,13 @@ COMMON: dict[str, Any] = {
 }
 SETTINGS: dict[str, dict[str, Any]] = {
     "digits": {"matching_steps": 800, "judge_width": 24, "ema": 0.995},
-    "emoji": {"image_size": 32},
+    "emoji": {"image_size": 32, "augment": False},
 }
 FAST: dict[str, Any] = {"lr": 5e-4, "ema": 0.995}
 FALLING: dict[str, Any] = {"lr_schedule": "flat-linear", "ema": 0.998}
 STAGES: dict[str, list[tuple[int, dict[str, Any]]]] = {
     "digits": [(1_500, FAST), (6_277, FALLING)],
-    "emoji": [(2_454, FAST), (4_621, FALLING)],
+    "emoji": [(2_454, FAST), (4_621, FALLING | {"augment": True})],
 }
 """Steps at which a run is forked, and with what: first it is a run at the model's own learning rates."""
 
@@ -246,7 +247,11 @@ def page(shown: list[tuple[str, list[Tensor]]], columns: int = 8, towards: int =
     for number, ((caption, _), cell) in enumerate(zip(shown, cells, strict=True)):
         left, top = gap + number % columns * across, gap + number // columns * down
         sheet.paste(Image.fromarray(cell), (left + (width - cell.shape[1]) // 2, top))
-        for place, words in enumerate(textwrap.wrap(caption, width // 6)[:3]):
+        # The font that comes with Pillow has no letters with accents.
+        plain = "".join(
+            letter for letter in unicodedata.normalize("NFKD", caption) if not unicodedata.combining(letter)
+        )
+        for place, words in enumerate(textwrap.wrap(plain, width // 6)[:3]):
             middle = left + (width - font.getlength(words)) / 2
             draw.text((middle, top + height + place * line), words, fill=(60, 60, 60), font=font)
     return np.asarray(sheet)
