@@ -149,9 +149,9 @@ def measured(change: Change, strength: float, learned: Bases, judged: Bases) -> 
 
 
 def figure(change: Change, strength: float, judged: Bases) -> np.ndarray:
-    """What becomes of each base in its middle tone in the others, and under it what they are."""
+    """What becomes of four bases in their middle tone in the others, and under it what they are."""
     middle, page, words = TONES.index("medium"), [], []
-    for row, name in enumerate(judged.names):
+    for row, name in enumerate(judged.names[:4]):
         given = judged.items[row, middle][None]
         made = [given if tone == middle else change(given, middle, tone, strength) for tone in range(len(TONES))]
         page += [given, *made, given, *judged.items[row][:, None]]
