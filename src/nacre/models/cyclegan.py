@@ -75,7 +75,7 @@ class CycleGAN(nn.Module):
     @classmethod
     def recommended(cls, shape: Shape) -> dict[str, Any]:
         """The paper's batch size and schedule; steps that two cores take within the hour at 64 pixels."""
-        return {"steps": 6_000, "batch_size": 1, "lr_schedule": "flat-linear"}
+        return {"steps": 10_000, "batch_size": 1, "lr_schedule": "flat-linear"}
 
     def objectives(self) -> list[Objective]:
         adam = partial(Adam, lr=2e-4, betas=(0.5, 0.999))
