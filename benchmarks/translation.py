@@ -88,12 +88,12 @@ UNET: Mapping[str, Any] = {**NARROW, "network": "unet", "judge_layers": 2}
 CUT: Mapping[str, Any] = {**UNET, "steps": 2_000, "lr_schedule": "constant"}
 COURSES: Mapping[str, Mapping[str, Course]] = {
     "emoji": {
-        "cyclegan": Course("cyclegan", {**UNET, "steps": 5_000}),
+        "cyclegan": Course("cyclegan", {**UNET, "steps": 16_000}),
         "no-cycle": Course("cyclegan", {**CUT, "cycle": 0.0}, ablation=True),
         "no-identity": Course("cyclegan", {**CUT, "identity": 0.0}, ablation=True),
         "small-patches": Course("cyclegan", {**UNET, "steps": 12_000, "judge_layers": 1}, ablation=True),
-        "pix2pix-a2b": Course("pix2pix", {**NARROW, "steps": 4_000}),
-        "pix2pix-b2a": Course("pix2pix", {**NARROW, "steps": 4_000}, swapped=True),
+        "pix2pix-a2b": Course("pix2pix", {**NARROW, "steps": 8_000}),
+        "pix2pix-b2a": Course("pix2pix", {**NARROW, "steps": 8_000}, swapped=True),
     },
     "clothes": {"clothes": Course("cyclegan", {**UNET, "steps": 2_000, "identity": 0.0})},
 }
