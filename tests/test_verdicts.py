@@ -188,12 +188,15 @@ def test_codes_that_say_something_are_drawn_where_they_are():
 
 def test_each_verdict_is_told_once_and_again_when_it_comes_back():
     alarm = Alarm(Facts(steps=3000))
-    told = {}
+    told, over = {}, []
     for line in history(GAME, count=30, lost=lambda number: 0.9 if number < 10 or number > 20 else 0.0):
         for verdict in alarm.hear(line["step"], line["signals"], ()):
             told.setdefault(verdict.name, []).append(line["step"])
+        over += [line["step"] for verdict in alarm.over if verdict.name == "collapse"]
     assert [len(steps) for steps in told.values()].count(2) == 1
-    assert len(told["collapse"]) == 2
+    first, second = told["collapse"]
+    assert len(over) == 1
+    assert first < over[0] < second
     assert alarm.stopped is None
 
 

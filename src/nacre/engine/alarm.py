@@ -1,4 +1,4 @@
-"""Verdicts while a run goes on: each is told once, when it turns bad, and some may stop the run."""
+"""Verdicts while a run goes on: each is told when it turns bad and when it is over, and some may stop the run."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -17,15 +17,20 @@ class Alarm:
         stop_on: names of the verdicts that stop it. One that stood when the run was taken up again does not: the user
             went on knowing it.
         history: the signals up to here, lines of the log.
+
+    Attributes:
+        over: the verdicts that were bad before the last signals and are so no more.
+        stopped: the verdict to stop on that was met, if one was.
     """
 
     facts: Facts
     stop_on: Sequence[str] = ()
     history: list[Mapping[str, Any]] = field(default_factory=list)
+    over: list[Verdict] = field(default_factory=list)
     stopped: Verdict | None = None
 
     def __post_init__(self) -> None:
-        self.told = {verdict.name for verdict in self.bad()}
+        self.told = self.bad()
 
     def bad(self) -> list[Verdict]:
         """What is bad now."""
@@ -35,11 +40,17 @@ class Alarm:
         """Take up a step's signals; returns the verdicts that have turned bad."""
         self.history.append({"step": step, "signals": signals})
         self.facts = replace(self.facts, saved=saved)
-        now = self.bad()
-        fresh = [verdict for verdict in now if verdict.name not in self.told]
-        self.told = {verdict.name for verdict in now}
+        before, now = self.told, self.bad()
+        fresh, self.over = _beyond(now, before), _beyond(before, now)
+        self.told = now
         self.stopped = self.stopped or next((verdict for verdict in fresh if verdict.name in self.stop_on), None)
         return fresh
+
+
+def _beyond(some: Sequence[Verdict], others: Sequence[Verdict]) -> list[Verdict]:
+    """Those of some that are not, by name, among others."""
+    names = {verdict.name for verdict in others}
+    return [verdict for verdict in some if verdict.name not in names]
 
 
 def glimpse(signals: Mapping[str, Any]) -> dict[str, str]:

@@ -197,6 +197,9 @@ class Record:
         for verdict in self.alarm.hear(done, found, checkpoint.steps(self.path / "checkpoints")):
             self.bar.clear()
             logger.warning(f"step {done:,}: {verdict.title}: {verdict.sentence} (nacre diagnose {self.path} says more)")
+        for verdict in self.alarm.over:
+            self.bar.clear()
+            logger.warning(f"step {done:,}: {verdict.title} is over")
 
     def probe(self, shown: np.ndarray) -> Signals | TranslationSignals:
         """What measures signals."""
