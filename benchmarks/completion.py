@@ -27,7 +27,7 @@ from nacre.editing import masks
 from nacre.editing.blend import blend, smooth_fill
 from nacre.editing.inpaint import Completing, inpaint, resample
 from nacre.engine import pictures
-from nacre.metrics.diversity import _ssim_parts
+from nacre.metrics.diversity import ssim
 from nacre.metrics.extractors import Extractor
 from nacre.pretrained import Pretrained
 from nacre.run.extractors import extractor
@@ -170,10 +170,9 @@ def measured(x: Tensor, hole: Tensor, made: dict[str, Tensor], see: Extractor) -
     found = {}
     for name, images in made.items():
         error = ((images - x).square() * gaps).flatten(1).sum(1) / gaps.flatten(1).sum(1)
-        luminance, structure = _ssim_parts(images.double(), x.double(), 11)
         found[name] = {
             "PSNR": (-10 * error.clamp(min=1e-6).log10()).numpy(),
-            "SSIM": (luminance * structure).flatten(1).mean(1).numpy(),
+            "SSIM": ssim(images, x).numpy(),
             "features": ((see(images) - there).square().sum(1) / usual).numpy(),
         }
     return found

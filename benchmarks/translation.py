@@ -46,7 +46,7 @@ from nacre import images
 from nacre.data import DataSet, DataSettings, load, sides
 from nacre.engine import pictures
 from nacre.metrics import classifiers
-from nacre.metrics.diversity import _ssim_parts
+from nacre.metrics.diversity import ssim
 from nacre.metrics.extractors import Extractor, random_extractor, read
 from nacre.metrics.intervals import bootstrap, share
 from nacre.run.extractors import referee, trained
@@ -371,8 +371,7 @@ def l1(made: Tensor, truth: Tensor) -> Tensor:
 
 def unlike(made: Tensor, truth: Tensor) -> Tensor:
     """1 - SSIM, image by image."""
-    luminance, structure = _ssim_parts(made.double(), truth.double(), 11)
-    return 1 - (luminance * structure).flatten(1).mean(1)
+    return 1 - ssim(made, truth)
 
 
 def far(see: Extractor | Callable[[Tensor], Tensor]) -> Callable[[Tensor, Tensor], Tensor]:

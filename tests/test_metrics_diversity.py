@@ -6,7 +6,7 @@ import torch
 from scipy.ndimage import correlate1d
 
 from nacre.errors import ConfigError, ShapeError
-from nacre.metrics.diversity import WEIGHTS, diversity, ms_ssim
+from nacre.metrics.diversity import WEIGHTS, diversity, ms_ssim, ssim
 
 
 def pictures(count, size, seed=0, channels=1):
@@ -51,6 +51,14 @@ def test_ms_ssim_is_that_of_another_implementation(size, scales, window):
         scales,
         window,
     )
+
+
+def test_ssim_is_ms_ssim_of_one_scale_and_may_be_negative():
+    a = torch.rand(3, 2, 16, 16, generator=torch.Generator().manual_seed(0))
+    near = (a + 0.1).clamp(0, 1)
+    torch.testing.assert_close(ssim(a, near), ms_ssim(a, near), rtol=0, atol=1e-12)
+    torch.testing.assert_close(ssim(a, a), torch.ones(3, dtype=torch.float64), rtol=0, atol=1e-12)
+    assert (ssim(a, 1 - a) < 0).all()
 
 
 def test_ms_ssim_is_symmetric_bounded_and_one_for_equal_images():

@@ -82,11 +82,38 @@ def ms_ssim(one: Tensor | np.ndarray, other: Tensor | np.ndarray) -> Tensor:
     Raises:
         ShapeError: the images have different shapes, or are no images.
     """
+    a, b = _pairs(one, other)
+    scales, window = _scales(a)
+    return torch.cat([_ms_ssim(x, y, scales, window) for x, y in zip(_parts(a), _parts(b), strict=True)])
+
+
+def ssim(one: Tensor | np.ndarray, other: Tensor | np.ndarray) -> Tensor:
+    """Structural similarity of pairs of images at their own size: the mean over windows and channels (Wang et al. 2004, eq. 13).
+
+    Args:
+        one, other: images as for `ms_ssim`.
+
+    Returns:
+        (N,) float64 in [-1, 1], 1 for equal images.
+
+    Raises:
+        ShapeError: the images have different shapes, or are no images.
+    """
+    a, b = _pairs(one, other)
+    window = _scales(a)[1]
+    return torch.cat([_ssim(x, y, window) for x, y in zip(_parts(a), _parts(b), strict=True)])
+
+
+def _pairs(one: Tensor | np.ndarray, other: Tensor | np.ndarray) -> tuple[Tensor, Tensor]:
     a, b = _images(one), _images(other)
     if a.shape != b.shape:
         raise ShapeError(f"expected pairs of images of one shape, got {tuple(a.shape)} and {tuple(b.shape)}.")
-    scales, window = _scales(a)
-    return torch.cat([_ms_ssim(x, y, scales, window) for x, y in zip(_parts(a), _parts(b), strict=True)])
+    return a, b
+
+
+def _ssim(a: Tensor, b: Tensor, window: int) -> Tensor:
+    luminance, structure = _ssim_parts(images.to_float(a).double(), images.to_float(b).double(), window)
+    return (luminance * structure).flatten(1).mean(1)
 
 
 def _parts(batch: Tensor) -> tuple[Tensor, ...]:
