@@ -27,6 +27,7 @@ from nacre.data.stream import Stream
 from nacre.engine import numerics, update
 from nacre.engine.update import Update
 from nacre.models.wgan_gp import WGANGP
+from nacre.networks import slopes
 from nacre.protocols import Batch, Logs, Step
 from nacre.run.session import build
 from nacre.spec import Spec, spec
@@ -50,9 +51,9 @@ def vae(data: str | None, **settings: Any) -> Contestant:
     return contestant(chosen, images(1, 28, data), 128, **settings)
 
 
-def dcgan(data: str | None, **settings: Any) -> Contestant:
+def dcgan(data: str | None, reuse: bool = False, **settings: Any) -> Contestant:
     """DCGAN at 32 pixels."""
-    chosen = spec("gan", {"latent_dim": 100, "width": 64, "r1": 0.0, "network": "conv"})
+    chosen = spec("gan", {"latent_dim": 100, "width": 64, "r1": 0.0, "network": "conv", "reuse_fakes": reuse})
     return contestant(chosen, images(3, 32, None, 20_000), 64, lr=2e-4, **settings)
 
 
@@ -133,7 +134,7 @@ class TwoPasses(WGANGP):
             fake = self.sample(step.noise)
         gap = self.realness(real).mean() - self.realness(fake).mean()
         penalty = losses.gradient_penalty(
-            self.critic, self.critic.show(real), self.critic.show(fake), step.noise["mix"]
+            self.critic.given(None), self.critic.show(real), self.critic.show(fake), step.noise["mix"]
         )
         return self.gp_weight * penalty - gap, {"gap": gap, "penalty": penalty}
 
@@ -225,6 +226,16 @@ GAINS: dict[str, tuple[Callable[[str | None], Contestant], Callable[[str | None]
         "dcgan: channels last in memory; without: first",
     ),
     "freezing": (dcgan, not_frozen, "dcgan: gradients of the player's own parameters; without: of all"),
+    "reuse": (
+        partial(dcgan, reuse=True),
+        dcgan,
+        "dcgan: the discriminator is shown what the generator made for its own step; without: images of its own",
+    ),
+    "chain": (
+        wgan_gp,
+        lambda data: under(wgan_gp(data), slopes, "has_chain", lambda network: False),
+        "wgan-gp: the penalty's slope by matrix products; without: by a second backward pass",
+    ),
     "one-pass": (
         wgan_gp,
         partial(wgan_gp, alter=in_two_passes),

@@ -3,6 +3,7 @@
 import importlib.util
 import os
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
@@ -50,6 +51,22 @@ class Contestant:
     run: peers.Run
     items: float
     group: str = ""
+
+    def chunk(self, steps: int) -> tuple[float, float]:
+        """Train some steps; returns the cores that others took meanwhile, and the seconds."""
+        before, begun = busy() - time.process_time(), time.perf_counter()
+        self.run(steps)
+        took = time.perf_counter() - begun
+        return (busy() - time.process_time() - before) / took, took
+
+
+def busy() -> float:
+    """Seconds that the cores have worked, for whomever, since the machine was started; 0 where Linux does not tell."""
+    ticks = Path("/proc/stat")
+    if not ticks.exists():
+        return 0.0
+    user, nice, system, _idle, _waiting, *interrupts = map(int, ticks.read_text().split("\n", 1)[0].split()[1:9])
+    return (user + nice + system + sum(interrupts)) / os.sysconf("SC_CLK_TCK")
 
 
 @dataclass
@@ -187,7 +204,7 @@ class ScriptGAN(GAN):
     """nacre's GAN with the nets of the collections' script, so that both do the same work."""
 
     def __init__(self, shape: tuple[int, ...]) -> None:
-        super().__init__(shape, latent_dim=peers.GAN_SIZES["generator"][0], r1=0.0, network="mlp")
+        super().__init__(shape, latent_dim=peers.GAN_SIZES["generator"][0], r1=0.0, network="mlp", reuse_fakes=True)
         self.generator = nn.Sequential(*peers.gan_generator(), nn.Unflatten(1, shape))
         self.discriminator = Judge(shape, lambda *_: nn.Sequential(*peers.gan_discriminator()))
 
@@ -207,9 +224,9 @@ def gan_mlp(data: str | None) -> Work:
 
 GAN_PROTOCOL = (
     "GAN, batch 64, 28×28, latent 100, generator 128-256-512-1024 with batch norm, discriminator 512-256, Adam 2e-4. Both "
-    "train the same layers: nacre's GAN (--r1 0) is given the script's nets, since its own MLPs have no batch norm. nacre "
-    "draws new noise and runs the generator again for the discriminator's step; the script uses the generator's images "
-    "twice. script: per-image Pillow loader without workers, binary cross-entropy on probabilities, two item() a step."
+    "train the same layers: nacre's GAN (--r1 0) is given the script's nets, since its own MLPs have no batch norm. As the "
+    "script, nacre uses the generator's images twice (--reuse-fakes). script: per-image "
+    "Pillow loader without workers, binary cross-entropy on probabilities, two item() a step."
 )
 
 
@@ -228,7 +245,7 @@ def wgan_gp(data: str | None) -> Work:
 
 WGAN_PROTOCOL = (
     "WGAN-GP on toy:ring8, MLP 2-512-512-512, latent 2, batch 256, Adam 1e-4; a step is one of the critic, every fifth also "
-    "one of the generator; samples are the critic's. nacre computes the penalty in float32 in both precisions. script: "
+    "one of the generator; samples are the critic's. The penalty's norm is float32 in both precisions. script: "
     "points from memory, eager double backward by autograd.grad(create_graph=True), item() of each loss."
 )
 
@@ -236,7 +253,7 @@ WGAN_PROTOCOL = (
 def dcgan(size: int, data: str | None) -> Work:
     """DCGAN on colour images of `size` pixels, batch 64."""
     batch, dataset = 64, images(3, size, None, 20_000 if size == 32 else 5_000)
-    chosen = spec("gan", {"latent_dim": 100, "width": 64, "r1": 0.0, "network": "conv"})
+    chosen = spec("gan", {"latent_dim": 100, "width": 64, "r1": 0.0, "network": "conv", "reuse_fakes": True})
     make = partial(build, chosen, dataset.shape, 0)
     generator, discriminator = peers.dcgan_generator(size), peers.dcgan_discriminator(size)
     script = peers.script_dcgan(generator, discriminator, pixels(dataset), batch)
@@ -253,9 +270,9 @@ def dcgan(size: int, data: str | None) -> Work:
 
 
 DCGAN_PROTOCOL = (
-    "DCGAN, width 64, latent 100, 3 channels, batch 64, Adam 2e-4, random pixels; nacre's gan with --r1 0. The script's first "
-    "and last layers are given the biases that nacre's have. nacre draws new noise and runs the generator again for the "
-    "discriminator's step; the script uses the same images twice. script: per-image Pillow loader without workers, NCHW, "
+    "DCGAN, width 64, latent 100, 3 channels, batch 64, Adam 2e-4, random pixels; nacre's gan with --r1 0 and --reuse-fakes: "
+    "both use the generator's images twice. The script's first and last layers are given the biases that nacre's have. "
+    "script: per-image Pillow loader without workers, NCHW, "
     "five item() a step. convolutions: forward passes of DCGAN's inner layers alone, channels last, the fastest of them; the "
     "ratio is useful FLOP a second over it, useful being what one iteration cannot do without."
 )

@@ -1,7 +1,7 @@
-"""nacre beside its peers, in one process and in turn, and beside what the machine can do at most.
+"""nacre beside its peers, in turn, and beside what the machine can do at most.
 
     pip install -e '.[peers]'
-    python benchmarks/peers.py [--data DIR] [--only vae-mlp …] [--rounds 5] [--seconds 2]
+    python benchmarks/peers.py [--data DIR] [--only vae-mlp …] [--rounds 5] [--seconds 2] [--apart]
 
 Each contestant trains a chunk of steps when its turn comes; who begins moves on by one each round. A ratio is taken
 within a round, between two chunks that ran seconds apart, and the median of the rounds' ratios is what counts. One row a
@@ -9,18 +9,24 @@ work. A peer that is not installed is left out.
 """
 
 import argparse
-import os
+import multiprocessing
 import statistics
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 import rows
 from peer_works import WORKS, Contestant, Work
 
+TOGETHER = "One process, whose malloc keeps memory for everybody once nacre has had a turn; "
+
+APART = "Each contestant in a process of its own, as a user would run it, the others waiting; "
+
 PROTOCOL = (
-    "One process; chunks of --seconds in turn, the order moving on by one each round, after a warm-up of each; samples/s; a "
+    "chunks of --seconds in turn, the order moving on by one each round, after a warm-up of each; samples/s; a "
     "ratio is taken within a round, its median over the rounds is given. A chunk in which other programs took more than .05 "
     "cores is run again, up to 5 times, and the least disturbed counts. nacre is its real loop with log.jsonl and "
     "TensorBoard every 100 steps, no pictures and no checkpoints within the chunks; its matrix path holds only for its own "
@@ -56,19 +62,8 @@ def undisturbed(contestant: Contestant, steps: int) -> tuple[float, float]:
     """Cores that others took, and seconds, of a chunk; one that was disturbed is run again, whatever its time was."""
     found: list[tuple[float, float]] = []
     while not found or (found[-1][0] > QUIET and len(found) < TRIES):
-        before = busy() - time.process_time()
-        took = timed(contestant, steps)
-        found.append(((busy() - time.process_time() - before) / took, took))
+        found.append(contestant.chunk(steps))
     return min(found)
-
-
-def busy() -> float:
-    """Seconds that the cores have worked, for whomever, since the machine was started; 0 where Linux does not tell."""
-    ticks = Path("/proc/stat")
-    if not ticks.exists():
-        return 0.0
-    user, nice, system, _idle, _waiting, *interrupts = map(int, ticks.read_text().split("\n", 1)[0].split()[1:9])
-    return (user + nice + system + sum(interrupts)) / os.sysconf("SC_CLK_TCK")
 
 
 def paced(contestant: Contestant, seconds: float) -> int:
@@ -81,9 +76,31 @@ def paced(contestant: Contestant, seconds: float) -> int:
 
 def timed(contestant: Contestant, steps: int) -> float:
     """Seconds that a contestant takes for so many steps."""
-    begun = time.perf_counter()
-    contestant.run(steps)
-    return time.perf_counter() - begun
+    return contestant.chunk(steps)[1]
+
+
+class Apart(Contestant):
+    """A contestant in a process of its own, which waits while the others have their turns."""
+
+    def __init__(self, work: str, data: str | None, one: Contestant) -> None:
+        super().__init__(one.name, one.run, one.items, one.group)
+        spawn = multiprocessing.get_context("spawn")
+        self.pipe, theirs = spawn.Pipe()
+        self.process = spawn.Process(target=serve, args=(theirs, work, data, one.name), daemon=True)
+        self.process.start()
+
+    def chunk(self, steps: int) -> tuple[float, float]:
+        self.pipe.send(steps)
+        found: tuple[float, float] = self.pipe.recv()
+        return found
+
+
+def serve(pipe: Connection, work: str, data: str | None, name: str) -> None:
+    """Run the chunks of one contestant that are asked for, until nobody asks."""
+    (one,) = (each for each in WORKS[work](data).contestants if each.name == name)
+    with suppress(EOFError):
+        while True:
+            pipe.send(one.chunk(pipe.recv()))
 
 
 def ratios(work: Work, rates: Mapping[str, list[float]]) -> dict[str, dict[str, Any]]:
@@ -123,23 +140,32 @@ def show(rates: Mapping[str, list[float]], compared: Mapping[str, Mapping[str, A
 
 def main() -> None:
     """Race, and write a row a work."""
-    asked = arguments(__doc__ or "", list(WORKS))
+    asked = arguments(__doc__ or "", list(WORKS), apart=True)
     for name in asked.only:
-        print(measured(WORKS[name](asked.data), asked.rounds, asked.seconds, asked.results))
+        work = WORKS[name](asked.data)
+        if asked.apart:
+            work.contestants = [Apart(name, asked.data, each) for each in work.contestants]
+        print(measured(work, asked.rounds, asked.seconds, asked.results, apart=asked.apart))
+        for each in work.contestants:
+            if isinstance(each, Apart):
+                each.pipe.close()
+                each.process.join()
 
 
-def arguments(description: str, names: Sequence[str]) -> argparse.Namespace:
+def arguments(description: str, names: Sequence[str], *, apart: bool = False) -> argparse.Namespace:
     """What a race is told: the data, which of its works, and for how long."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", help="folder of MNIST's idx files; by default $NACRE_DATA/mnist, or random pixels")
     parser.add_argument("--only", nargs="+", choices=names, default=names)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=2.0, help="of a chunk, about")
+    if apart:
+        parser.add_argument("--apart", action="store_true", help="each contestant in a process of its own")
     parser.add_argument("--results", type=Path, default=rows.RESULTS, help="folder of the rows")
     return parser.parse_args()
 
 
-def measured(work: Work, rounds: int, seconds: float, results: Path) -> Path:
+def measured(work: Work, rounds: int, seconds: float, results: Path, *, apart: bool = False) -> Path:
     """Race a work, print its table, and write its row."""
     begun = time.perf_counter()
     print(f"{work.name}: {work.facts}")
@@ -158,10 +184,9 @@ def measured(work: Work, rounds: int, seconds: float, results: Path) -> Path:
     }
     took = time.perf_counter() - begun
     values |= {who: of["median"] for who, of in compared.items()}
-    protocol = PROTOCOL + work.protocol
-    return rows.write_row(
-        f"peers-{work.name}", protocol, values, [0], rounds, results=results, wall_seconds=took, **facts
-    )
+    protocol = (APART if apart else TOGETHER) + PROTOCOL + work.protocol
+    name = f"peers-{'apart-' if apart else ''}{work.name}"
+    return rows.write_row(name, protocol, values, [0], rounds, results=results, wall_seconds=took, **facts)
 
 
 if __name__ == "__main__":

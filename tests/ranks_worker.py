@@ -15,7 +15,7 @@ from nacre.data.captions import tokens
 from nacre.engine.average import tensors
 from nacre.engine.ranks import Ranks, synchronise
 from nacre.engine.settings import Training
-from nacre.engine.update import Update
+from nacre.engine.update import in_motion
 from nacre.engine.validate import validate
 from nacre.models import CATALOGUE
 from nacre.networks import has_batch_norm
@@ -35,6 +35,9 @@ def cases():
         for network in sorted(networks) or [None]:
             told = {**SMALL, "network": network} if network else SMALL
             yield name, with_classes(spec(name, {key: value for key, value in told.items() if key in known})), network
+        if "reuse_fakes" in known:
+            told = {key: value for key, value in (SMALL | {"reuse_fakes": True}).items() if key in known}
+            yield name, with_classes(spec(name, told)), "reusing"
         if "words" in known:
             told = {key: value for key, value in (SMALL | READING).items() if key in known}
             yield name, spec(name, told), "reading"
@@ -51,7 +54,7 @@ def result(chosen, ranks):
     if ranks.size > 1:
         synchronise(model, ranks)
     training = Training(steps=STEPS, batch_size=BATCH, accumulate=1 if has_batch_norm(model) else 2)
-    updates = [Update(model, objective, training, ranks=ranks) for objective in model.objectives()]
+    updates = in_motion(model, training, ranks=ranks)
     noise = seeds.noise(seeds.uniform(*SHAPE), "items", rows=range(BATCH * STEPS + 11)).double()
     parts = {}
     texts = torch.from_numpy(tokens([f"{number} things" for number in range(BATCH)]))

@@ -15,7 +15,7 @@ from nacre.contract import check_model, resume_is_exact
 from nacre.contract.subject import BATCH, Subject
 from nacre.engine import sampling
 from nacre.engine.settings import Training
-from nacre.engine.update import Update
+from nacre.engine.update import Update, in_motion
 from nacre.errors import ConfigError, ShapeError
 from nacre.models.began import BEGAN
 from nacre.models.gan import DCGAN, GAN
@@ -410,13 +410,32 @@ def test_real_and_generated_images_are_augmented_alike_and_vectors_are_not(model
     assert set(model_class((2,), augment=True).objectives()[0].draws) == {"z"}
     augmented = augmented.double()
     step, seen = moment(augmented), []
-    augmented.discriminator.register_forward_hook(lambda module, inputs, output: seen.append(inputs[0].detach()))
+    augmented.discriminator[0].register_forward_hook(lambda module, inputs, output: seen.append(inputs[0].detach()))
     augmented.discriminator_loss(items((1, 8, 8)), step)
     x, fake = 2 * items((1, 8, 8)) - 1, 2 * augmented.sample(step.noise) - 1
     shown = torch.cat(seen)
     for images, name in ((x, "augment_real"), (fake, "augment_fake")):
         wanted = augment.diff_augment(images, step.noise[name])
         assert min((shown[at : at + BATCH] - wanted).abs().max().item() for at in (0, BATCH)) < 1e-9
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_the_discriminator_is_shown_what_the_generator_made_before_its_step(accumulate):
+    torch.manual_seed(0)
+    model = GAN((2,), reuse_fakes=True, r1=0.0, hidden=(8,))
+    made, seen = [], []
+    model.generator.register_forward_hook(lambda module, inputs, output: made.append(output.detach()))
+    model.discriminator.register_forward_hook(lambda module, inputs, output: seen.append(inputs[0].detach()))
+    updates = in_motion(model, Training(steps=2, batch_size=BATCH, accumulate=accumulate))
+    for step in range(2):
+        for update in updates:
+            assert set(update(step, items((2,)).float())) == {"generator": {"loss"}}.get(
+                update.objective.name, {"loss", "d_real", "d_fake"}
+            )
+    assert len(made) == 2 * accumulate
+    rows = BATCH // accumulate
+    shown = [each[-rows:] for each in seen if len(each) == 2 * rows]
+    assert torch.equal(torch.cat(shown), torch.cat(made))
 
 
 @pytest.mark.parametrize("model_class", MODELS)

@@ -157,26 +157,41 @@ def non_saturating_generator_loss(fake: Tensor) -> Tensor:
     return F.softplus(-fake).mean()
 
 
+def value_and_slope(judge: Callable[[Tensor], Tensor], x: Tensor) -> tuple[Tensor, Tensor]:
+    """A judge's values at items and their slopes there, which can be differentiated again: (N, …) ↦ (N,), (N, …).
+
+    A judge that has a `value_and_slope` of its own is asked for it; any other is differentiated, in float32 at least,
+    whatever autocast says.
+    """
+    own = getattr(judge, "value_and_slope", None)
+    if own is not None:
+        found: tuple[Tensor, Tensor] = own(x)
+        return found
+    with torch.autocast(x.device.type, enabled=False):
+        x = x.to(torch.promote_types(x.dtype, torch.float32)).detach().requires_grad_()
+        values = judge(x)
+        (slope,) = torch.autograd.grad(values.sum(), x, create_graph=True)
+    return values, slope
+
+
 def gradient_penalty(
     critic: Callable[[Tensor], Tensor], real: Tensor, fake: Tensor, mix: Tensor, *, one_sided: bool = False
 ) -> Tensor:
     """E (‖∇ critic(x̂)‖₂ - 1)², x̂ = ε x + (1 - ε) G(z). Gulrajani et al. 2017, algorithm 1, lines 6 and 7.
 
-    The norm is over the flattened item; computed in float32 at least, whatever autocast says.
+    The norm is over the flattened item, in float32 at least; the slope is `value_and_slope`'s.
 
     Args:
         real, fake: (N, …).
         mix: ε, (N, 1) uniform in [0, 1): one number an item.
         one_sided: leave slopes under one alone: E max(0, ‖∇ critic(x̂)‖₂ - 1)².
     """
-    with torch.autocast(real.device.type, enabled=False):
-        weight = mix.view(-1, *[1] * (real.ndim - 1))
-        between = weight * real + (1 - weight) * fake
-        between = between.to(torch.promote_types(between.dtype, torch.float32)).requires_grad_()
-        (slope,) = torch.autograd.grad(critic(between).sum(), between, create_graph=True)
-        # The epsilon keeps the square root's derivative finite where the slope is exactly zero.
-        excess = (slope.flatten(1).square().sum(1) + 1e-12).sqrt() - 1
-        return (excess.clamp(min=0) if one_sided else excess).square().mean()
+    weight = mix.view(-1, *[1] * (real.ndim - 1))
+    _, slope = value_and_slope(critic, weight * real + (1 - weight) * fake)
+    slope = slope.to(torch.promote_types(slope.dtype, torch.float32))
+    # The epsilon keeps the square root's derivative finite where the slope is exactly zero.
+    excess = (slope.flatten(1).square().sum(1) + 1e-12).sqrt() - 1
+    return (excess.clamp(min=0) if one_sided else excess).square().mean()
 
 
 def r1_penalty(discriminator: Callable[[Tensor], Tensor], real: Tensor) -> tuple[Tensor, Tensor]:
@@ -191,9 +206,8 @@ def r1_penalty(discriminator: Callable[[Tensor], Tensor], real: Tensor) -> tuple
         The penalty, 0-d, and the discriminator's output at `real`.
     """
     with torch.autocast(real.device.type, enabled=False):
-        real = real.to(torch.promote_types(real.dtype, torch.float32)).detach().requires_grad_()
-        logits = discriminator(real)
-        (slope,) = torch.autograd.grad(logits.sum(), real, create_graph=True)
+        real = real.to(torch.promote_types(real.dtype, torch.float32))
+        logits, slope = value_and_slope(discriminator, real)
         return slope.flatten(1).square().sum(1).mean(), logits
 
 

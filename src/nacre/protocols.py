@@ -30,10 +30,13 @@ class Step:
     Attributes:
         index: the step's number from 0, a 0-d integer tensor on the device.
         noise: what the objective's `draws` asked for: for each name a tensor (N, *shape), row by row for the batch.
+        handed: what objectives that were played before in the same step hand on: for each name a tensor (N, …), row by row
+            for the batch, without a graph.
     """
 
     index: Tensor
     noise: Mapping[str, Tensor]
+    handed: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +52,8 @@ class Objective:
         draws: the noise the loss wants, by name.
         when: the steps on which the objective is played.
         after: the one place where other state may move (clipping, a balance): called with the logged parts.
+        hands: names of parts that are not logged but handed on: tensors (N, …) for the objectives that follow. One that
+            takes them has to do without as well, for a step in which this objective has no turn.
     """
 
     name: str
@@ -58,6 +63,7 @@ class Objective:
     draws: Mapping[str, Draw] = field(default_factory=dict)
     when: range = ALWAYS
     after: Callable[[Logs], None] | None = None
+    hands: tuple[str, ...] = ()
 
 
 @runtime_checkable

@@ -24,7 +24,7 @@ from nacre.engine.update import Update
 from nacre.errors import NacreError
 from nacre.networks import has_batch_norm, is_image
 from nacre.pretrained import Pretrained, load
-from nacre.protocols import Step, capabilities
+from nacre.protocols import capabilities
 from nacre.run import resume, train
 from nacre.run.config import PLACES
 from nacre.spec import fields, find_class, spec
@@ -200,8 +200,8 @@ def noise_by_address(subject: Subject) -> str:
         before = torch.default_generator.get_state()
         torch.default_generator.manual_seed(1)
         start = torch.default_generator.get_state()
-        for part, index, noise in update.micro_batches(0, subject.batch()):
-            objective.loss(part, Step(index, noise))
+        for part, step in update.micro_batches(0, subject.batch()):
+            objective.loss(part, step)
         drew = not torch.equal(start, torch.default_generator.get_state())
         torch.default_generator.set_state(before)
         if drew:

@@ -11,7 +11,7 @@ from nacre import images, seeds
 from nacre.data.captions import tokens
 from nacre.data.stream import Captioned, Pairs, Stream
 from nacre.engine.settings import Training
-from nacre.engine.update import Update
+from nacre.engine.update import Update, in_motion
 from nacre.networks import is_image
 from nacre.protocols import Batch, Objective
 from nacre.run.session import build
@@ -98,7 +98,7 @@ class Subject:
     def train(self, model: nn.Module, steps: int, backend: str | None = None, **settings: Any) -> list[Update]:
         """Play all objectives for some steps."""
         training = Training(steps=steps, batch_size=BATCH, **settings)
-        updates = [Update(model, objective, training, backend) for objective in objectives(model)]
+        updates = in_motion(model, training, backend)
         stream = self.stream()
         for step in range(steps):
             for update in updates:

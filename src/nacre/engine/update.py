@@ -3,6 +3,7 @@
 import inspect
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -20,6 +21,20 @@ from nacre.networks.translation import pools
 from nacre.protocols import Batch, Logs, Objective, Step, device_of, dtype_of
 
 
+@dataclass
+class Handed:
+    """What a step's objectives hand on to those that follow in it."""
+
+    step: int = -1
+    tensors: dict[str, Tensor] = field(default_factory=dict)
+
+    def at(self, step: int) -> dict[str, Tensor]:
+        """The tensors of a step; nothing is handed on to the next."""
+        if step != self.step:
+            self.step, self.tensors = step, {}
+        return self.tensors
+
+
 class Update:
     """One objective, the parameters it owns, and its optimizer.
 
@@ -30,6 +45,7 @@ class Update:
         backend: of torch.compile, or None for eager execution.
         ranks: who shares the batch.
         clock: told what the time went into.
+        handed: what the model's objectives hand on to each other.
 
     Raises:
         ConfigError: the objective names a part that the model has not, or owns no parameter.
@@ -43,8 +59,10 @@ class Update:
         backend: str | None = None,
         ranks: Ranks = ALONE,
         clock: Clock | None = None,
+        handed: Handed | None = None,
     ) -> None:
         self.objective, self.training, self.ranks, self.clock = objective, training, ranks, clock or Clock()
+        self.handed = handed or Handed()
         tracked = [norm for norm in batch_norms(model) if norm.running_mean is not None]
         self.statistics = [buffer for norm in tracked for buffer in (norm.running_mean, norm.running_var)]
         self.device, self.dtype = device_of(model), dtype_of(model)
@@ -110,7 +128,7 @@ class Update:
         own = seeds.mix(self.training.seed, self.objective.name, self.ranks.rank, at=step)
         torch.default_generator.manual_seed(own)
         try:
-            results = [self.descend(part, Step(index, noise)) for part, index, noise in self.micro_batches(step, batch)]
+            results = [self.descend(part, moment) for part, moment in self.micro_batches(step, batch)]
         except RuntimeError as error:
             if "not have been used in the graph" not in str(error):
                 raise
@@ -119,11 +137,18 @@ class Update:
                 f"the loss of objective '{self.objective.name}' does not use all the parameters of {parts}; name in `over` "
                 "only what it should move."
             ) from error
+        self.hand_on(step, [logs for _, logs in results])
         if len(results) == 1:
             return results[0]
         gradients = tuple(torch.stack(each).mean(0) for each in zip(*(result[0] for result in results), strict=True))
         logs = {name: torch.stack([result[1][name] for result in results]).mean() for name in results[0][1]}
         return gradients, logs
+
+    def hand_on(self, step: int, parts: list[Logs]) -> None:
+        """Take what the objective hands on out of the parts of the micro-batches."""
+        for name in self.objective.hands:
+            # A copy: a replayed graph writes its next results over these.
+            self.handed.at(step)[name] = torch.cat([logs.pop(name) for logs in parts])
 
     def over_ranks(self, gradients: tuple[Tensor, ...], logs: Logs) -> tuple[Sequence[Tensor], Logs]:
         """Gradients and parts as means over the ranks' parts of the batch; the statistics of batch norms as well."""
@@ -146,8 +171,8 @@ class Update:
         for buffer, old, new, count in zip(self.written, before, sums, sums[len(before) :], strict=False):
             buffer.copy_(torch.where(count > 0.5, new, old))
 
-    def micro_batches(self, step: int, batch: Batch) -> Iterator[tuple[Batch, Tensor, dict[str, Tensor]]]:
-        """This rank's batch in parts, each with the rows of the whole batch's noise that belong to it."""
+    def micro_batches(self, step: int, batch: Batch) -> Iterator[tuple[Batch, Step]]:
+        """This rank's batch in parts, each with its rows of the whole batch's noise and of what was handed on."""
         size = len(batch if isinstance(batch, Tensor) else pytree.tree_leaves(batch)[0])
         first = self.ranks.rank * size
         index = torch.full((), step, device=self.device)  # filled there: a copy from here would wait
@@ -161,8 +186,22 @@ class Update:
                 device=self.device,
                 dtype=self.dtype,
             )
-            part = batch if len(rows) == size else _each(partial(_rows, start=rows.start, stop=rows.stop), batch)
-            yield part, index, noise
+            cut = partial(_rows, start=rows.start, stop=rows.stop)
+            handed = {name: cut(tensor) for name, tensor in self.handed.at(step).items()}
+            yield batch if len(rows) == size else _each(cut, batch), Step(index, noise, handed)
+
+
+def in_motion(
+    model: nn.Module, training: Training, backend: str | None = None, ranks: Ranks = ALONE, clock: Clock | None = None
+) -> list[Update]:
+    """A model's table, each row ready to be played, what one hands on within the reach of those that follow.
+
+    Raises:
+        ConfigError: a row cannot be played.
+    """
+    handed = Handed()
+    table: Iterable[Objective] = model.objectives()  # type: ignore[operator]
+    return [Update(model, objective, training, backend, ranks, clock, handed) for objective in table]
 
 
 def _each(function: Callable[[Tensor], Tensor], batch: Batch) -> Batch:

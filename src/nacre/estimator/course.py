@@ -14,7 +14,7 @@ from nacre.data.stream import Stream
 from nacre.engine import numerics
 from nacre.engine.average import Average, tensors
 from nacre.engine.settings import Training
-from nacre.engine.update import Update
+from nacre.engine.update import in_motion
 from nacre.errors import TrainingError
 from nacre.pretrained import Pretrained
 from nacre.protocols import ALWAYS
@@ -39,8 +39,7 @@ class Course:
         self.spec, self.shape, self.training, self.done = spec, shape, training, done
         self.device = numerics.device_for(training.device)
         self.module = build(spec, shape, training.seed, self.device)
-        table = self.module.objectives()  # type: ignore[operator]
-        self.updates = [Update(self.module, objective, training) for objective in table]
+        self.updates = in_motion(self.module, training)
         self.average = Average(self.module, training.ema)
 
     @property

@@ -38,6 +38,9 @@ class GAN(nn.Module):
             (Miyato et al. 2018).
         augment: show the discriminator augmented images only, real and generated (DiffAugment, Zhao et al. 2020): for
             data sets of under 5,000 images. Vectors are left alone.
+        reuse_fakes: let the generator play first, and show the discriminator the items that it made then, as most scripts
+            do: one of a step's two generator passes is saved. By default each player draws items of its own, as in the
+            first GAN's algorithm 1.
         network: "mlp", "conv" (DCGAN), "resnet" (residual blocks), or by the shape: conv for images of 16 pixels and more.
         hidden: sizes of the MLP's hidden layers, from the latent to the data; the discriminator mirrors them.
         discriminator_hidden: sizes of the discriminator's hidden layers, from the data to the verdict, where it is not
@@ -68,6 +71,7 @@ class GAN(nn.Module):
         pack: int = 1,
         spectral_norm: bool = False,
         augment: bool = False,
+        reuse_fakes: bool = False,
         network: Kind = "auto",
         hidden: tuple[int, ...] = (256, 512),
         discriminator_hidden: tuple[int, ...] = (),
@@ -86,7 +90,7 @@ class GAN(nn.Module):
             raise ConfigError(f"beta1 must be from 0 to below 1, got {beta1}.")
         self.shape, self.latent_dim, self.classes = shape, latent_dim, classes
         self.loss, self.r1, self.r2, self.pack, self.beta1 = loss, r1, r2, pack, beta1
-        self.spectral_norm, self.augment = spectral_norm, augment
+        self.spectral_norm, self.augment, self.reuse_fakes = spectral_norm, augment, reuse_fakes
         self.logistic = loss in ("non-saturating", "minimax")
         kind = networks.kind_for(shape, network, smallest=self.smallest)
         make: Callable[[int, Shape], nn.Module]
@@ -121,18 +125,20 @@ class GAN(nn.Module):
         fake = {"z": self.prior["z"], **({"augment_fake": uniform(augmentation.NUMBERS)} if augmented else {})}
         both = {**fake, **({"augment_real": uniform(augmentation.NUMBERS)} if augmented else {})}
         after = self.advance if self.spectral_norm else None
-        return [
+        hands = ("fake",) if self.reuse_fakes else ()
+        players = [
             Objective(
                 name="discriminator", loss=judge, over=("discriminator",), optimizer=adam, draws=both, after=after
             ),
-            Objective(name="generator", loss=make, over=("generator",), optimizer=adam, draws=fake),
+            Objective(name="generator", loss=make, over=("generator",), optimizer=adam, draws=fake, hands=hands),
         ]
+        return players[::-1] if self.reuse_fakes else players
 
     def discriminator_loss(self, batch: Batch, step: Step) -> tuple[Tensor, Logs]:
         """-E log D(x) - E log(1 - D(G(z))), the discriminator's side of eq. 1, or its side of another game; and penalties."""
         real, label = adversarial.labelled(batch, self.classes)
         with torch.no_grad():
-            fake = self.generated(label, step)
+            fake = step.handed["fake"] if "fake" in step.handed else self.generated(label, step)
         real = self.discriminator.show(real, step.noise.get("augment_real"))
         fake = self.discriminator.show(fake, step.noise.get("augment_fake"))
         parts: Logs = {}
@@ -150,14 +156,16 @@ class GAN(nn.Module):
     def generator_loss(self, batch: Batch, step: Step) -> tuple[Tensor, Logs]:
         """The generator's side of eq. 1, or its non-saturating form, or its side of another game."""
         _, label = adversarial.labelled(batch, self.classes)
-        fake = self.discriminator.show(self.generated(label, step), step.noise.get("augment_fake"))
+        fake = self.generated(label, step)
+        shown = self.discriminator.show(fake, step.noise.get("augment_fake"))
         generator_losses = {
             "minimax": losses.minimax_generator_loss,
             "non-saturating": losses.non_saturating_generator_loss,
             "least-squares": losses.least_squares_generator_loss,
             "hinge": losses.hinge_generator_loss,
         }
-        return generator_losses[self.loss](self.discriminator(fake, label)), {}
+        handed = {"fake": fake} if self.reuse_fakes else {}
+        return generator_losses[self.loss](self.discriminator(shown, label)), handed
 
     def game(self, on_real: Tensor, on_fake: Tensor) -> Tensor:
         """The discriminator's loss without penalties."""
@@ -169,7 +177,7 @@ class GAN(nn.Module):
 
     def judged(self, shown: Tensor, label: Tensor | None, weight: float, name: str, parts: Logs) -> Tensor:
         """The discriminator's verdicts; where the penalty on its slope has a weight, it joins `parts`."""
-        judge = partial(self.discriminator, label=label)
+        judge = self.discriminator.given(label)
         if not weight:
             return judge(shown)
         parts[name], verdicts = losses.r1_penalty(judge, shown)
@@ -208,6 +216,7 @@ class DCGAN(GAN):
         r1: γ, weight of a penalty γ/2 E ‖∇ D(x)‖² at real items, which the paper does not have.
         pack: items that are judged together (PacGAN, Lin et al. 2018).
         augment: show the discriminator augmented images only (DiffAugment, Zhao et al. 2020).
+        reuse_fakes: let the generator play first, and show the discriminator the items that it made then.
         width: channels of the discriminator's first convolution and of the generator's last hidden one.
         classes: number of classes to condition both players on, 0 for none.
     """
@@ -224,12 +233,12 @@ class DCGAN(GAN):
         r1: float = 0.0,
         pack: int = 1,
         augment: bool = False,
+        reuse_fakes: bool = False,
         width: int = 64,
         classes: int = 0,
     ) -> None:
-        super().__init__(
-            shape, latent_dim=latent_dim, loss=loss, r1=r1, pack=pack, augment=augment, width=width, classes=classes
-        )
+        game: dict[str, Any] = {"loss": loss, "r1": r1, "pack": pack, "augment": augment, "reuse_fakes": reuse_fakes}
+        super().__init__(shape, latent_dim=latent_dim, width=width, classes=classes, **game)
 
     @classmethod
     def recommended(cls, shape: Shape) -> dict[str, Any]:

@@ -228,7 +228,7 @@ class R3GAN(nn.Module):
         """E softplus(D(G(z)) - D(x)) + γ/2 (R1 + R2): equations 2 and 3."""
         with torch.no_grad():
             real, fake, label = self.shown(batch, step)
-        judge = partial(self.discriminator, label=label)
+        judge = self.discriminator.given(label)
         r1, on_real = losses.r1_penalty(judge, real)
         r2, on_fake = losses.r1_penalty(judge, fake)
         loss = losses.relativistic_loss(on_real, on_fake)

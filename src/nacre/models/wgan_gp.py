@@ -112,7 +112,7 @@ class WGANGP(nn.Module):
         labels = None if label is None else label.repeat(2)
         on_real, on_fake = self.critic(torch.cat([real, fake]), labels).chunk(2)
         gap = on_real.mean() - on_fake.mean()
-        critic = partial(self.critic, label=label)
+        critic = self.critic.given(label)
         mix = step.noise["mix"][:: self.critic.pack]  # one number a pack
         penalty = losses.gradient_penalty(critic, real, fake, mix, one_sided=self.penalty == "one-sided")
         return self.gp_weight * penalty - gap, {"gap": gap, "penalty": penalty}

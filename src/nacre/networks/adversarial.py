@@ -6,6 +6,7 @@ normalization are the same for all games, and live here.
 
 import math
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Literal, TypeAlias
 
@@ -14,9 +15,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
+from nacre import losses
 from nacre.augment import diff_augment
 from nacre.errors import ConfigError, ShapeError, at_least
-from nacre.networks import Shape, is_image
+from nacre.networks import Shape, is_image, slopes
 from nacre.seeds import Draw, category, normal
 
 JudgeActivation: TypeAlias = Literal["leaky-relu", "relu", "elu", "maxout"]
@@ -142,9 +144,38 @@ class Judge(nn.Sequential):
         """(N / m,) values of what `show` has prepared; of an unknown class, log of the mean of exp over the classes."""
         return of_label(super().forward(shown), label)  # type: ignore[no-untyped-call]
 
+    def given(self, label: Tensor | None) -> "Given":
+        """The judge of items with these labels."""
+        return Given(self, label)
+
     def realness(self, x: Tensor) -> Tensor:
         """(N, *shape) ↦ (N,), each item for itself; a judge of packs is shown m copies of it."""
         return self(self.show(x.repeat_interleave(self.pack, 0) if self.pack > 1 else x))
+
+
+@dataclass(frozen=True)
+class Given:
+    """A judge and the labels of what it is shown."""
+
+    judge: Judge
+    label: Tensor | None
+
+    def __call__(self, shown: Tensor) -> Tensor:
+        """(N / m, …) ↦ (N / m,)."""
+        values: Tensor = self.judge(shown, self.label)
+        return values
+
+    def value_and_slope(self, shown: Tensor) -> tuple[Tensor, Tensor]:
+        """Values and their slopes: (N / m, …) ↦ (N / m,), (N / m, …).
+
+        Of MLPs of ReLUs by a chain of matrix products, in the precision that autocast says; of others by autograd, in
+        float32 at least.
+        """
+        one = self.label is not None or self.judge.classes == 0
+        if not (one and slopes.has_chain(self.judge)):
+            return losses.value_and_slope(self.__call__, shown)
+        values, slope = slopes.by_chain(self.judge, shown, self.label if self.judge.classes else None)
+        return of_label(values, self.label), slope
 
 
 class SpectralNorm(nn.Module):

@@ -31,7 +31,7 @@ from nacre.engine.ranks import ALONE, Ranks, batch_norms, synchronise
 from nacre.engine.record import Record
 from nacre.engine.settings import Training
 from nacre.engine.signals import TRAIN
-from nacre.engine.update import Update, lengths
+from nacre.engine.update import Update, in_motion, lengths
 from nacre.engine.validate import Score, spread
 from nacre.errors import ConfigError, Interrupted, TrainingError
 from nacre.metrics.verdicts import Facts, Verdict
@@ -230,11 +230,10 @@ def updates_of(session: Session, model: nn.Module, backend: str | None = None) -
     Raises:
         ConfigError: the table is empty, or a row cannot be played.
     """
-    table = list(model.objectives())  # type: ignore[operator]
-    if not table:
+    updates = in_motion(model, session.training, backend, session.ranks, Clock())
+    if not updates:
         raise ConfigError(f"{session.spec.name} has no objectives; `objectives()` should list at least one.")
-    clock = Clock()
-    return [Update(model, objective, session.training, backend, session.ranks, clock) for objective in table]
+    return updates
 
 
 def trial(session: Session) -> float:

@@ -8,7 +8,7 @@ from torch import nn
 from nacre.data.stream import Batches
 from nacre.engine import numerics
 from nacre.engine.settings import Training
-from nacre.engine.update import Update
+from nacre.engine.update import in_motion
 
 
 def watch(model: nn.Module, stream: Batches, training: Training, moments: Collection[int]) -> Iterator[int]:
@@ -20,7 +20,7 @@ def watch(model: nn.Module, stream: Batches, training: Training, moments: Collec
         training: with steps and batch size.
         moments: numbers of steps, 0 being the start.
     """
-    updates = [Update(model, objective, training) for objective in model.objectives()]  # type: ignore[operator]
+    updates = in_motion(model, training)
     last = max(moments)
     for step in range(last + 1):
         if step in moments:
