@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from sklearn.base import clone
@@ -188,8 +189,7 @@ def test_pipeline_grid_search_and_cross_validation() -> None:
 
 
 def test_pandas() -> None:
-    pandas = pytest.importorskip("pandas")
-    frame = pandas.DataFrame(points(), columns=list("abcde"), index=np.arange(200) + 7)
+    frame = pd.DataFrame(points(), columns=list("abcde"), index=np.arange(200) + 7)
     codes = VAE(**SMALL).set_output(transform="pandas").fit_transform(frame)
     assert list(codes.columns) == ["vae0", "vae1", "vae2"]
     assert list(codes.index) == list(frame.index)
