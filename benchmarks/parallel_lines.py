@@ -1,6 +1,6 @@
 """Parallel lines: what three games say of the distance between two densities that do not overlap.
 
-    python benchmarks/parallel_lines.py [wgan_gp wgan gan] [--seeds 0 1 2 3 4] [--figure FILE.png]
+    python benchmarks/parallel_lines.py [wgan_gp wgan gan] [--seeds 0 1 2 3 4] [--precision bf16] [--figure FILE.png]
 
 Example 1 of Arjovsky et al. 2017: real items are uniform on the line {0} × [0, 1], generated ones, g_θ(z) = (θ, z), on
 {θ} × [0, 1]. Published there, and exact: the Wasserstein distance is θ, the Jensen-Shannon divergence log 2 whatever θ > 0.
@@ -33,7 +33,7 @@ from dataclasses import replace
 from functools import partial
 from itertools import product
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import torch
@@ -71,8 +71,9 @@ CRITICS = (((64,), 0.1), ((64,), 0.01), ((16, 16), 0.1))
 PROTOCOLS = {
     "wgan_gp": (
         "real {0} x U[0,1], generated {theta} x U[0,1]; nacre's wgan_gp, critic MLP 64-64, its own loss (two-sided) and Adam "
-        f"(0, .9), generator frozen, {PENALISED.steps} steps of {PENALISED.batch_size}, lr 2e-3 falling to 0 (cosine), float32; "
-        "gap over 1,000 heights; slope = mean norm of the gradient over 100 x 100 points of the strip between the lines; keys: "
+        f"(0, .9), generator frozen, {PENALISED.steps} steps of {PENALISED.batch_size}, lr 2e-3 falling to 0 (cosine), float32 "
+        "(bf16 where the row's name says so); gap over 1,000 heights; slope = mean norm of the gradient "
+        "over 100 x 100 points of the strip between the lines; keys: "
         "heights of a pair (shared, or independent as in algorithm 1) _ activation (nacre's relu, or softplus(5x) / 5) _ lambda "
         "_ theta; "
         "gap_over_exact against theta + theta^2 / 2 lambda, for independent_softplus against the finite-element optimum (48 x "
@@ -216,7 +217,7 @@ def optimum(theta: float, weight: float, *, shared: bool, cells: int = 48) -> tu
     return gap(best).item(), slopes(best)
 
 
-def penalised(seeds: list[int]) -> tuple[Values, dict[str, Any]]:
+def penalised(seeds: list[int], precision: Literal["fp32", "bf16"] = "fp32") -> tuple[Values, dict[str, Any]]:
     """WGAN-GP's critic: gap and slope beside their exact values, for each λ, θ and variant."""
     values: Values = {}
     exact: dict[str, Any] = {}
@@ -231,7 +232,7 @@ def penalised(seeds: list[int]) -> tuple[Values, dict[str, Any]]:
             model.generator = Line(theta)
             if activation == "softplus":
                 soften(model.critic)
-            train(model, replace(PENALISED, seed=seed), players=1, shared=heights == "shared")
+            train(model, replace(PENALISED, seed=seed, precision=precision), players=1, shared=heights == "shared")
             gap, slope = gap_of(model, theta), slopes_of(model, theta)
             aim = best if activation == "softplus" else formula
             note(
@@ -361,6 +362,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)}; by default all")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
+    parser.add_argument("--precision", choices=["fp32", "bf16"], default="fp32", help="of wgan_gp")
     parser.add_argument("--figure", type=Path, help="draw all parts into this file; needs matplotlib")
     asked = parser.parse_args()
     if unknown := set(asked.parts) - set(PARTS):
@@ -370,8 +372,9 @@ def main() -> None:
     drawn: Values = {}
     for part in asked.parts or PARTS:
         begun = time.perf_counter()
-        values, extra = PARTS[part](asked.seeds)
-        name = f"parallel-lines-{part.replace('_', '-')}"
+        reduced = part == "wgan_gp" and asked.precision == "bf16"
+        values, extra = penalised(asked.seeds, "bf16") if reduced else PARTS[part](asked.seeds)
+        name = f"parallel-lines-{part.replace('_', '-')}{'-bf16' if reduced else ''}"
         seconds = time.perf_counter() - begun
         print(
             rows.write_row(
