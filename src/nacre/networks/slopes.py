@@ -20,7 +20,7 @@ def by_chain(network: nn.Sequential, x: Tensor, chosen: Tensor | None = None) ->
 
     Where f(x) = W_L a(W_{L-1} … a(W_1 x)), ∇f = w_Lᵀ A_{L-1} W_{L-1} … A_1 W_1, the A diagonal with the activations'
     derivatives: constants almost everywhere, so that the slope's own gradient goes to the weights alone. Autograd's second
-    backward pass gives the same and takes a quarter longer.
+    backward pass gives the same and takes longer.
 
     Args:
         x: (N, …).
