@@ -23,7 +23,7 @@ from nacre.engine.average import Average
 from nacre.engine.record import Record
 from nacre.engine.settings import Training
 from nacre.models.gan import GAN
-from nacre.networks.adversarial import Judge
+from nacre.networks.adversarial import Generator, Judge
 from nacre.protocols import Logs, Objective, Step
 from nacre.run.session import COMPILE_BACKEND, Session, build, updates_of
 from nacre.run.streams import stream_of
@@ -205,7 +205,8 @@ class ScriptGAN(GAN):
 
     def __init__(self, shape: tuple[int, ...]) -> None:
         super().__init__(shape, latent_dim=peers.GAN_SIZES["generator"][0], r1=0.0, network="mlp", reuse_fakes=True)
-        self.generator = nn.Sequential(*peers.gan_generator(), nn.Unflatten(1, shape))
+        layers = nn.Sequential(*peers.gan_generator(), nn.Unflatten(1, shape))
+        self.generator = Generator(shape, self.latent_dim, lambda *_: layers)
         self.discriminator = Judge(shape, lambda *_: nn.Sequential(*peers.gan_discriminator()))
 
 

@@ -58,6 +58,7 @@ def test_model_keeps_the_contract_under_inductor(name):
         ("vae", {"beta": 4.0}),
         ("gan", {"loss": "minimax", "network": "mlp", "r1": 0.0}),
         ("gan", {"reuse_fakes": True, "classes": 3}),
+        ("gan", {"reuse_fakes": True, "network": "mlp", "r1": 0.0}),
         ("wgan_gp", {"n_critic": 2, "network": "mlp"}),
         pytest.param("cyclegan", {"network": "unet", "channels_b": 3, **NARROW}, marks=pytest.mark.slow),
         pytest.param("stackgan", {**READING, **NARROW}, marks=pytest.mark.slow),

@@ -15,8 +15,11 @@ from nacre.engine.adam import fast
 from nacre.engine.average import Average
 from nacre.engine.ledger import Ledger
 from nacre.engine.settings import Training
-from nacre.engine.update import Update, lengths
+from nacre.engine.update import Update, in_motion, lengths
 from nacre.errors import ConfigError, DataError, TrainingError
+from nacre.models.gan import GAN
+from nacre.models.lvae import LVAE
+from nacre.models.vae import VAE
 from nacre.models.wgan_gp import WGANGP
 from nacre.protocols import ALWAYS, Objective
 
@@ -159,11 +162,24 @@ def test_fused_adam_on_channels_last_equals_plain_adam_on_contiguous():
     torch.testing.assert_close(fused.part.weight, plain.part.weight, rtol=1e-5, atol=1e-6)
 
 
-def test_bf16_keeps_weights_and_logs_in_float32():
+@pytest.mark.parametrize("model_class", [VAE, GAN, WGANGP, LVAE])
+def test_bf16_keeps_weights_losses_and_parts_in_float32(model_class):
+    model = model_class((6,))
+    for update in in_motion(model, Training(steps=10, batch_size=8, precision="bf16")):
+        _, logs = update.accumulated(0, torch.randn(8, 6))
+        assert {name: part.dtype for name, part in logs.items()} == dict.fromkeys(logs, torch.float32)
+        update(0, torch.randn(8, 6))
+    assert {weight.dtype for weight in model.parameters()} == {torch.float32}
+
+
+@pytest.mark.parametrize("part", [{}, {"shown": torch.zeros(())}])
+def test_an_objective_that_does_not_hand_on_what_it_says_is_told_so(part):
     model = Line()
-    logs = update_of(model, precision="bf16")(0, torch.randn(4, 1))
-    assert model.part.weight.dtype == torch.float32
-    assert logs["loss"].isfinite()
+    objective = Objective(
+        name="only", loss=lambda x, step: (model.part(x).mean(), part), over=("part",), hands=("shown",)
+    )
+    with pytest.raises(ConfigError, match="says that it hands on 'shown'"):
+        Update(model, objective, Training(steps=1, batch_size=4))(0, torch.randn(4, 1))
 
 
 def test_average_follows_weights_and_batch_norm_statistics():

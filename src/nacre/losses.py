@@ -12,6 +12,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
+def in_full(x: Tensor) -> Tensor:
+    """At least float32: what autocast has made smaller is made whole again before it enters a sum or an exponential."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
 def squared_error(prediction: Tensor, target: Tensor) -> Tensor:
     """Σ (x̂ - x)² over an item: (N, …) ↦ (N,)."""
     return (prediction - target).square().flatten(1).sum(1)
@@ -23,6 +28,7 @@ def binary_cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
     For targets in {0, 1} this is the Bernoulli nll (`bernoulli_nll`); for grey targets it is a reconstruction loss and
     no likelihood (Loaiza-Ganem & Cunningham 2019).
     """
+    logits = in_full(logits)
     return (F.softplus(logits) - target * logits).flatten(1).sum(1)
 
 
@@ -100,11 +106,13 @@ def kl_to_standard_normal(mean: Tensor, log_var: Tensor) -> Tensor:
 
 def kl_per_latent(mean: Tensor, log_var: Tensor) -> Tensor:
     """KL(N(mean, exp(log_var)) || N(0, 1)) in nats, elementwise. Kingma & Welling 2014, appendix B."""
+    mean, log_var = in_full(mean), in_full(log_var)
     return (mean.square() + log_var.exp() - 1 - log_var) / 2
 
 
 def kl_between_normals(mean: Tensor, log_var: Tensor, prior_mean: Tensor, prior_log_var: Tensor) -> Tensor:
     """KL(N(mean, exp(log_var)) || N(prior_mean, exp(prior_log_var))) in nats, elementwise."""
+    mean, log_var, prior_mean, prior_log_var = map(in_full, (mean, log_var, prior_mean, prior_log_var))
     difference = (mean - prior_mean).square() * torch.exp(-prior_log_var)
     return (difference + (log_var - prior_log_var).exp() - 1 - (log_var - prior_log_var)) / 2
 
@@ -168,7 +176,7 @@ def value_and_slope(judge: Callable[[Tensor], Tensor], x: Tensor) -> tuple[Tenso
         found: tuple[Tensor, Tensor] = own(x)
         return found
     with torch.autocast(x.device.type, enabled=False):
-        x = x.to(torch.promote_types(x.dtype, torch.float32)).detach().requires_grad_()
+        x = in_full(x).detach().requires_grad_()
         values = judge(x)
         (slope,) = torch.autograd.grad(values.sum(), x, create_graph=True)
     return values, slope
@@ -188,7 +196,7 @@ def gradient_penalty(
     """
     weight = mix.view(-1, *[1] * (real.ndim - 1))
     _, slope = value_and_slope(critic, weight * real + (1 - weight) * fake)
-    slope = slope.to(torch.promote_types(slope.dtype, torch.float32))
+    slope = in_full(slope)
     # The epsilon keeps the square root's derivative finite where the slope is exactly zero.
     excess = (slope.flatten(1).square().sum(1) + 1e-12).sqrt() - 1
     return (excess.clamp(min=0) if one_sided else excess).square().mean()
@@ -206,8 +214,7 @@ def r1_penalty(discriminator: Callable[[Tensor], Tensor], real: Tensor) -> tuple
         The penalty, 0-d, and the discriminator's output at `real`.
     """
     with torch.autocast(real.device.type, enabled=False):
-        real = real.to(torch.promote_types(real.dtype, torch.float32))
-        logits, slope = value_and_slope(discriminator, real)
+        logits, slope = value_and_slope(discriminator, in_full(real))
         return slope.flatten(1).square().sum(1).mean(), logits
 
 
@@ -234,7 +241,7 @@ def jacobian_norm(encode: Callable[[Tensor], Tensor], x: Tensor, probe: Tensor) 
         probe: v, (N, D).
     """
     with torch.autocast(x.device.type, enabled=False):
-        x = x.to(torch.promote_types(x.dtype, torch.float32)).detach().requires_grad_()
+        x = in_full(x).detach().requires_grad_()
         (back,) = torch.autograd.grad((encode(x) * probe).sum(), x, create_graph=True)
         return back.flatten(1).square().sum(1)
 

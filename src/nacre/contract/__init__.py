@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from nacre import images
 from nacre.contract.subject import BATCH, Subject, objectives, with_classes
@@ -20,7 +20,7 @@ from nacre.data import DataSettings
 from nacre.engine import checkpoint, sampling
 from nacre.engine.checkpoint import differences, same
 from nacre.engine.settings import Training
-from nacre.engine.update import Update
+from nacre.engine.update import Update, in_motion
 from nacre.errors import NacreError
 from nacre.networks import has_batch_norm, is_image
 from nacre.pretrained import Pretrained, load
@@ -78,7 +78,7 @@ def it_trains(subject: Subject) -> str:
     model = subject.build()
     table = objectives(model)
     demand(bool(table), "its table of objectives is empty")
-    for update in (Update(model, o, Training(steps=1, batch_size=BATCH)) for o in table):
+    for update in in_motion(model, Training(steps=1, batch_size=BATCH)):
         update(update.objective.when.start, subject.batch())
     return f"{len(table)} objectives"
 
@@ -134,7 +134,7 @@ def only_its_own(subject: Subject) -> str:
 def losses_are_numbers(subject: Subject) -> str:
     """losses are finite scalars with finite parts"""
     model = subject.build()
-    for update in (Update(model, o, Training(steps=1, batch_size=BATCH)) for o in objectives(model)):
+    for update in in_motion(model, Training(steps=1, batch_size=BATCH)):
         _, logs = update.accumulated(0, subject.batch())
         bad = [name for name, part in logs.items() if part.ndim or not bool(part.isfinite())]
         demand(not bad, f"objective '{update.objective.name}': {', '.join(bad)} is not a finite scalar")
@@ -163,8 +163,16 @@ def compiled_equals_eager(subject: Subject) -> str:
 def gradients(subject: Subject, index: int, dtype: torch.dtype, backend: str | None) -> Sequence[Tensor]:
     """What an objective's first step gives."""
     model = subject.build(dtype)
-    update = Update(model, objectives(model)[index], Training(steps=1, batch_size=BATCH), backend)
-    return update.accumulated(0, subject.batch(dtype))[0]
+    return after_others(model, index, subject.batch(dtype), backend)
+
+
+def after_others(model: nn.Module, index: int, batch: Any, backend: str | None = None, parts: int = 1) -> Any:
+    """The gradients of an objective in the first step, given what those before it hand on."""
+    updates = in_motion(model, Training(steps=1, batch_size=BATCH, accumulate=parts), backend)
+    for update in updates[:index]:
+        if update.objective.hands:
+            update.accumulated(0, batch)
+    return updates[index].accumulated(0, batch)[0]
 
 
 def furthest(expected: Sequence[Tensor], found: Sequence[Tensor]) -> float:
@@ -179,12 +187,9 @@ def micro_batches_agree(subject: Subject) -> str:
     if has_batch_norm(model):
         raise NotApplicable("batch norm sees the batch")
     worst = 0.0
-    for objective in objectives(model):
+    for index, _ in enumerate(objectives(model)):
         batch = subject.batch(dtype=torch.float64)
-        whole, parts = (
-            Update(model, objective, Training(steps=1, batch_size=BATCH, accumulate=n)).accumulated(0, batch)[0]
-            for n in (1, 2)
-        )
+        whole, parts = (after_others(model, index, batch, parts=n) for n in (1, 2))
         worst = max(worst, furthest(whole, parts))
     demand(
         worst <= 1e-10, f"they differ by {worst:.1e}; is a loss no mean over the batch, or does it draw its own noise?"

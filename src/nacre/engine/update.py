@@ -147,8 +147,15 @@ class Update:
     def hand_on(self, step: int, parts: list[Logs]) -> None:
         """Take what the objective hands on out of the parts of the micro-batches."""
         for name in self.objective.hands:
+            found = [logs.pop(name, None) for logs in parts]
+            tensors = [each for each in found if each is not None and each.ndim]
+            if len(tensors) < len(parts):
+                raise ConfigError(
+                    f"objective '{self.objective.name}' says that it hands on '{name}'; its loss has to return that among its "
+                    "parts, a tensor with a row for each item of the batch."
+                )
             # A copy: a replayed graph writes its next results over these.
-            self.handed.at(step)[name] = torch.cat([logs.pop(name) for logs in parts])
+            self.handed.at(step)[name] = torch.cat(tensors)
 
     def over_ranks(self, gradients: tuple[Tensor, ...], logs: Logs) -> tuple[Sequence[Tensor], Logs]:
         """Gradients and parts as means over the ranks' parts of the batch; the statistics of batch norms as well."""

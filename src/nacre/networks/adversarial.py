@@ -49,11 +49,11 @@ def code(z: Tensor, label: Tensor | None, classes: int) -> Tensor:
 
 
 def of_label(values: Tensor, label: Tensor | None) -> Tensor:
-    """A judge's value for each item: (N, outputs) ↦ (N,).
+    """A judge's value for each item, in float32 at least: (N, outputs) ↦ (N,).
 
     Of one output, it; of one a class, the label's, or, where no label is given, log of the mean of exp over the classes.
     """
-    outputs = values.shape[1]
+    values, outputs = losses.in_full(values), values.shape[1]
     if outputs == 1:
         return values.squeeze(1)
     if label is None:

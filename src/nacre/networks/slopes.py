@@ -6,12 +6,12 @@ from torch import Tensor, nn
 
 def has_chain(network: nn.Sequential) -> bool:
     """Whether a network is linear layers with a ReLU or leaky ReLU between them, after a flattening at most."""
-    layers = [layer for layer in network if not isinstance(layer, nn.Flatten)]
+    layers = list(network)[1:] if len(network) and isinstance(network[0], nn.Flatten) else list(network)
     linear, kinked = layers[::2], layers[1::2]
     return (
         len(linear) == len(kinked) + 1
         and all(type(layer) is nn.Linear for layer in linear)
-        and all(isinstance(layer, nn.ReLU | nn.LeakyReLU) for layer in kinked)
+        and all(_flat_slope(layer) is not None for layer in kinked)
     )
 
 
@@ -26,16 +26,23 @@ def by_chain(network: nn.Sequential, x: Tensor, chosen: Tensor | None = None) ->
         x: (N, …).
         chosen: (N,) int64, the output whose slope is wanted; by default the first.
     """
-    hidden, weights, kinks = x, [], []
+    hidden, weights, kinks = x.detach(), [], []
     for layer in network:
         hidden = layer(hidden)
         if isinstance(layer, nn.Linear):
             weights.append(layer.weight)
         elif not isinstance(layer, nn.Flatten):
-            flat = layer.negative_slope if isinstance(layer, nn.LeakyReLU) else 0.0
-            kinks.append(torch.where(hidden.detach() > 0, hidden.new_ones(()), hidden.new_full((), flat)))
+            flat = _flat_slope(layer)
+            kinks.append(torch.where(hidden.detach() > 0, hidden.new_ones(()), hidden.new_full((), flat or 0.0)))
     last = weights.pop()
     slope = last[:1].expand(len(x), -1) if chosen is None else last[chosen]
     for weight, kink in zip(reversed(weights), reversed(kinks), strict=True):
         slope = (slope * kink) @ weight
     return hidden, slope.view_as(x)
+
+
+def _flat_slope(layer: nn.Module) -> float | None:
+    """The derivative of an activation under zero, if it is 1 above and keeps the sign, by which the two are told apart."""
+    if isinstance(layer, nn.ReLU):
+        return 0.0
+    return layer.negative_slope if isinstance(layer, nn.LeakyReLU) and layer.negative_slope >= 0 else None

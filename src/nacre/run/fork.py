@@ -189,7 +189,8 @@ def _check(path: Path, parent: Mapping[str, Any], before: Request, plan: Plan, w
 def _layout(model: nn.Module) -> list[Any]:
     """What weights and an optimizer's moments have to fit."""
     rows: list[Any] = [{name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}]
-    for objective in model.objectives():  # type: ignore[operator]
+    # In what order they are played is no matter of theirs.
+    for objective in sorted(model.objectives(), key=lambda row: row.name):  # type: ignore[operator]
         parameters = owned(model, objective)
         optimizer = objective.optimizer(parameters)
         # Whether there is a moment of this kind; how long its memory is may change.
