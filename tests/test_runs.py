@@ -595,3 +595,15 @@ def test_a_model_is_chosen_by_the_data(tmp_path, caplog):
     assert "no model named: vae, because 1,6" in caplog.text
     nacre.train(data="toy:ring8", out=tmp_path / "ring", **{**QUICK, "steps": 6})
     assert "no model named: wgan_gp, because the data are vectors" in caplog.text
+
+
+def test_a_set_smaller_than_the_usual_batch_gets_a_smaller_one(tmp_path):
+    rng = np.random.default_rng(0)
+    np.save(tmp_path / "few.npy", rng.integers(0, 256, (60, 1, 8, 8), dtype=np.uint8))
+    run = nacre.train("vae", data=str(tmp_path / "few.npy"), steps=2, sample_every=0, out=tmp_path / "run")
+    assert yaml.safe_load((run.path / "config.yaml").read_text())["training"]["batch_size"] == 32
+
+
+def test_a_player_that_never_has_its_turn_is_named(tmp_path, caplog):
+    nacre.train("wgan", data="toy:ring8", steps=3, batch_size=8, sample_every=0, out=tmp_path / "run")
+    assert "3 steps hold no turn for generator" in caplog.text

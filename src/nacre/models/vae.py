@@ -174,6 +174,7 @@ class VAE(nn.Module):
         code = self.encode(x)
         if draws is None:
             return self.decode(code)
+        at_least(1, draws=draws)
         law = {"z": normal(draws, self.latent_dim)}
         own = noise or seeds.noises(law, 0, "reconstruct", rows=range(len(x)), device=x.device, dtype=x.dtype)
         mean, std = (each[:, None] for each in self.posterior(x))

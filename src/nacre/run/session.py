@@ -95,10 +95,12 @@ def build(chosen: Spec, shape: tuple[int, ...], seed: int, device: torch.device 
 def resolve(training: Training, chosen: Spec, dataset: DataSet) -> Training:
     """Settings with steps and batch size filled in, by what the model recommends for the data."""
     recommended = {"steps": 10_000, "batch_size": 64, "lr_schedule": "constant", **chosen.recommended(dataset.shape)}
-    batch_size = training.batch_size or recommended["batch_size"]
+    items = len(dataset.rows("train"))
+    # A small set is not to fail at a default; a power of two is what ranks, packs and micro-batches divide.
+    batch_size = training.batch_size or min(recommended["batch_size"], 1 << max(0, items.bit_length() - 1))
     steps = training.steps or recommended["steps"]
     if training.epochs is not None:
-        steps = math.ceil(training.epochs * len(dataset.rows("train")) / batch_size)
+        steps = math.ceil(training.epochs * items / batch_size)
     # What a run leaves behind does not grow with its length.
     log_every = training.log_every or max(100, steps // 1000)
     signal_every = max(100, steps // 64) if training.signal_every is None else training.signal_every
@@ -309,7 +311,10 @@ def _announce(path: Path, session: Session, updates: list[Update], ahead: range,
     )
     for note in dataset.notes:
         logger.info(note)
-    turns = ", ".join(f"{name} {count:,}" for name, count in lengths(updates, steps).items())
+    counts = lengths(updates, steps)
+    turns = ", ".join(f"{name} {count:,}" for name, count in counts.items())
+    if idle := [name for name, count in counts.items() if not count]:
+        logger.warning(f"{steps:,} steps hold no turn for {', '.join(idle)}: take more --steps, or it stays untrained")
     logger.info(f"{steps:,} steps of {batch} ({steps * batch / 1000:,.0f} kimg; updates: {turns}) into {path}")
     resuming = f"resuming at step {ahead.start:,}; " if ahead.start else ""
     until = f", up to step {ahead.stop:,}" if ahead.stop < steps else ""
