@@ -120,6 +120,13 @@ def test_the_new_settings_of_an_optimizer_win(tmp_path):
             assert torch.allclose(moment["exp_avg_sq"], square, rtol=1e-3, atol=1e-9)
 
 
+def test_who_plays_first_may_change(tmp_path):
+    run = nacre.train("gan", out=tmp_path / "run", **QUICK, hidden=(8,), discriminator_hidden=(8,))
+    turned = fork(run, at=40, out=tmp_path / "turned", steps=45, reuse_fakes=True)
+    assert config(turned)["parameters"]["reuse_fakes"]
+    assert {name for _, each in losses(turned) for name in each} == {name for _, each in losses(run) for name in each}
+
+
 def run_weights(run, step):
     return state(run, step)["model"].values()
 
