@@ -23,7 +23,7 @@ from peer_works import WORKS, Contestant, Work
 
 TOGETHER = "One process, whose malloc keeps memory for everybody once nacre has had a turn; "
 
-APART = "Each contestant in a process of its own, as a user would run it, the others waiting; "
+APART = "Each contestant in a process of its own, where all are set up and it alone ever trains, the others waiting; "
 
 PROTOCOL = (
     "chunks of --seconds in turn, the order moving on by one each round, after a warm-up of each; samples/s; a "
@@ -91,7 +91,10 @@ class Apart(Contestant):
 
     def chunk(self, steps: int) -> tuple[float, float]:
         self.pipe.send(steps)
-        found: tuple[float, float] = self.pipe.recv()
+        try:
+            found: tuple[float, float] = self.pipe.recv()
+        except EOFError:
+            raise SystemExit(f"the process of '{self.name}' has ended; what it said stands above.") from None
         return found
 
 
