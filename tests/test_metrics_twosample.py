@@ -255,6 +255,9 @@ def test_convolutional_judge_is_a_function_of_its_seed_and_of_the_levels():
         (0.45, [("1-NN", 0.5, 2_000)], False, "the discriminator scores 0.450"),
         (0.5, [("1-NN", 0.5, 1_000)], False, "no independent judge was tested on 2,000 items or more (most: 1,000)"),
         (0.5, [], False, "no independent judge"),
+        (0.5, [("1-NN", 0.98, 1_990), ("logistic", 0.5, 2_000)], False, "1-NN tells samples from real items"),
+        (0.5, [("1-NN", 0.515, 1_990), ("logistic", 0.5, 2_000)], True, "(logistic 0.5000 < 0.5184)"),
+        (0.5, [("1-NN", 0.98, 500)], False, "1-NN tells samples from real items"),
     ],
 )
 def test_equilibrium_needs_the_discriminator_and_a_judge(own, heard, reached, words):

@@ -318,12 +318,12 @@ def equilibrium(own_accuracy: float, judges: Sequence[tuple[str, float, int]]) -
 
     Args:
         own_accuracy: of the game's discriminator on held-out items, in [0, 1].
-        judges: of each its name, its accuracy, and the number of items that it was tested on; fewer than `HELD_OUT` do
-            not count.
+        judges: of each its name, its accuracy, and the number of items that it was tested on. Fewer than `HELD_OUT` prove
+            nothing for an equilibrium, and against it all the same where the judge passes the threshold of so few.
     """
     heard = [judge for judge in judges if judge[2] >= HELD_OUT]
-    told = [judge for judge in heard if judge[1] >= threshold(judge[2])]
-    if not heard:
+    told = [judge for judge in judges if judge[2] > 0 and judge[1] >= threshold(judge[2])]
+    if not heard and not told:
         most = max((n for _, _, n in judges), default=0)
         return Equilibrium(False, f"no independent judge was tested on {HELD_OUT:,} items or more (most: {most:,}).")
     if told:
