@@ -14,6 +14,7 @@ from nacre.cli import main
 from nacre.engine import checkpoint
 from nacre.engine.validate import spread, validate
 from nacre.errors import ConfigError, TrainingError
+from nacre.metrics import remedies
 from nacre.models.ae import AE
 from nacre.models.vaegan import VAEGAN
 from nacre.run.diagnose import diagnose
@@ -104,12 +105,34 @@ def test_runs_without_signals_get_a_sentence_and_can_be_measured(tmp_path, capsy
     assert found.signals["lost"] == logged["lost"]
 
 
-def test_a_young_run_is_not_judged(tmp_path):
+def test_a_short_run_that_has_ended_is_told_what_to_do(tmp_path, capsys):
     run = nacre.train("vae", out=tmp_path / "run", **{**QUICK, "signal_every": 20}, hidden=(16,), latent_dim=2)
     found = diagnose(run.path)
     assert not found.verdicts
     assert not found.healthy
-    assert "too young to be judged: 2 looks up to step 40 of 40" in found.note
+    _, out, _ = answer(capsys, "diagnose", run.path)
+    assert "has ended, and 2 looks in 40 steps are too few" in out
+    assert "train anew with --signal-every 3" in out
+    assert f"nacre diagnose {run.path} --measure" in out
+    assert out.strip() == json.loads(answer(capsys, "diagnose", run.path, "--json")[1])["note"]
+    _, out, _ = answer(capsys, "diagnose", run.path, "--measure")
+    assert "2 looks\n\n" in out  # and a verdict
+
+
+def test_a_young_run_is_not_judged(tmp_path, capsys):
+    run = nacre.train("vae", out=tmp_path / "run", **{**QUICK, "signal_every": 20}, hidden=(16,), latent_dim=2)
+    config = run.path / "config.yaml"
+    config.write_text(config.read_text().replace("steps: 40\n", "steps: 4000\n"))
+    _, out, _ = answer(capsys, "diagnose", run.path)
+    assert "too young to be judged: 2 looks up to step 40 of 4,000" in out
+
+
+def test_a_short_run_that_still_gets_better_has_not_diverged(tmp_path):
+    flags = {**QUICK, "steps": 60, "batch_size": 64, "signal_every": 10}
+    run = nacre.train("vae", data="digits", out=tmp_path / "run", hidden=(16,), latent_dim=2, **flags)
+    names = {verdict.name for verdict in diagnose(run.path).verdicts}
+    assert "divergence" not in names
+    assert "blurry-decoder" in names
 
 
 def test_a_run_that_ended_in_no_numbers_has_diverged(tmp_path):
@@ -119,6 +142,11 @@ def test_a_run_that_ended_in_no_numbers_has_diverged(tmp_path):
     (verdict,) = diagnose(place).verdicts
     assert verdict.name == "divergence"
     assert "--clip 1" in verdict.advice
+    commands = [command for _, command in remedies.choices(verdict.advice) if command]
+    assert len(commands) >= 2
+    for number, command in enumerate(commands):  # as they stand, they can be typed
+        fork = [*shlex.split(command)[1:], f"--out={tmp_path / f'fork-{number}'}", "--lr=1e-3"]
+        assert main(list(dict.fromkeys(fork))) == 0
 
 
 def test_what_is_no_run_cannot_be_diagnosed(tmp_path):

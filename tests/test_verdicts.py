@@ -2,6 +2,7 @@
 
 import math
 import re
+import shlex
 
 import pytest
 import torch
@@ -135,6 +136,56 @@ def test_the_young_are_not_judged_and_those_who_improve_are_given_time():
     assert set(said(improving, steps=1200)) == {"partial-collapse"}
 
 
+@pytest.mark.parametrize(
+    ("base", "name", "changes"),
+    [
+        (CODES, "explained", lambda number: -2.0 + 0.11 * number),
+        (GAME, "distance", lambda number: 4.0 - 0.2 * number),
+    ],
+)
+def test_what_gets_better_has_not_diverged_at_its_end_either(base, name, changes):
+    improving = history(base, **{name: changes, "dead/decoder": 0.1})
+    found = said(improving, steps=1200)
+    assert "divergence" not in found
+    assert name != "explained" or "blurry-decoder" in found  # which it is, all the same
+    for each in improving:  # but where next to all units are dead, an offset is all that gets better
+        each["signals"]["dead/decoder"] = 0.95
+    assert "divergence" in said(improving, steps=1200)
+
+
+def test_what_fell_and_recovers_a_little_has_diverged():
+    fallen = history(CODES, explained=lambda number: [-0.6, -2.0, -3.0, -2.5][number // 3])
+    assert "divergence" in said(fallen, steps=1200)
+
+
+@pytest.mark.parametrize(
+    ("name", "base", "changes", "since"),
+    [
+        ("oscillation", GAME, {"bins": lambda number: hops(max(number, 5))}, 600),
+        ("oscillation", GAME, {"bins": hops}, 100),
+        ("divergence", GAME, {"finite": lambda number: 1.0 if number < 8 else 0.0}, 900),
+        ("value-range", GAME, {"outside": lambda number: 0.5 if number >= 4 else 0.0}, 500),
+        (
+            "value-range",
+            CODES,
+            {
+                "unreached": lambda number: 0.5 if number >= 4 else 0.0,
+                "piled": lambda number: 0.6 if number >= 6 else 0.0,
+            },
+            700,
+        ),
+        ("little-data", CODES, {"explained_train": lambda number: 0.71 if number < 5 else 0.95}, 600),
+    ],
+)
+def test_it_is_since_the_first_look_at_which_the_rule_holds(name, base, changes, since):
+    verdict = said(
+        history(base, **changes), train=1000, settings={"r1": 0.0, "augment": False}, saved=range(100, 1200, 100)
+    )[name]
+    assert verdict.step == since
+    if name == "oscillation":
+        assert f"--at {since}" in verdict.advice
+
+
 def test_gradients_alone_prove_no_health():
     assert said(history({"gradient/translator": 1.0, "lr/translator": 1e-3})) == {}
 
@@ -144,6 +195,49 @@ def test_a_run_that_failed_has_diverged():
     assert verdict.name == "divergence"
     assert "became nan at step 7" in verdict.sentence
     assert "--lr" in verdict.advice
+
+
+@pytest.mark.parametrize(
+    ("objective", "expected"), [("generator", "--lr 1e-05"), ("discriminator", "--lr 4e-05"), ("other", "--lr 4e-05")]
+)
+def test_slower_is_slower_than_the_run_was(objective, expected):
+    lines = history(GAME, **{"lr/generator": 1e-4, "lr/discriminator": 4e-4})
+    lines.append({"step": 1300, "signals": {"finite": 0.0}})
+    (verdict,) = said(lines, failure=f"'loss' of objective '{objective}' became nan at step 7; try less.").values()
+    assert expected in verdict.advice
+    (verdict,) = said([], failure="it became nan; try less.").values()
+    assert "--lr 0.0001" not in verdict.advice  # which may be what it had
+
+
+def test_commands_stand_alone():
+    """Whatever is advised, what follows "nacre" can be pasted."""
+    games = {"r1": 0.0, "pack": 1, "n_critic": 5, "judge_width": 64, "l1": 100.0, "activation": "relu", "lr": 1e-3}
+    codes = {"beta": 4.0, "kl_warmup": 0, "free_bits": 0.0, "lr": 1e-3, "augment": False, "ema": 0.99}
+    found = 0
+    for settings in (
+        games,
+        codes,
+        {"gp_weight": 10.0, "n_critic": 5, "lr": 1e-3},
+        {"cycle": 10.0, "lr": 1e-3},
+        {"lr": 1e-3},
+    ):
+        facts = Facts("'runs/a; or b'", 1200, settings=settings)
+        for name in set(NAMES) - {"healthy"}:
+            told = list(remedies.choices(getattr(remedies, name.replace("-", "_"))(facts, 500, {})))
+            assert all(reason and "nacre fork" not in reason for reason, _ in told)
+            for words in (shlex.split(command) for _, command in told if command):
+                found += 1
+                assert words[0] == "nacre"
+                assert words[2] == "runs/a; or b"
+                assert all(flag.startswith("--") for flag in words[3::2])
+                assert len(words) % 2
+    assert found > 50
+    assert list(remedies.choices("rest; or go: nacre fork a --lr 1; more words; or less")) == [
+        ("rest", ""),
+        ("go", "nacre fork a --lr 1"),
+        ("more words", ""),
+        ("less", ""),
+    ]
 
 
 def test_latents_are_named():

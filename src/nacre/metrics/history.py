@@ -103,6 +103,7 @@ class View:
         self.steps = [int(line["step"]) for line in history]
         self.lines: list[Mapping[str, Any]] = [line["signals"] for line in history]
         self.window = max(3, math.ceil(WINDOW * len(history)))
+        self.final, self.steady = self.steps[-1] >= facts.steps, False
         first = _begun(self.steps, self.lines)
         self.old = self.steps[-1] - first >= YOUNG * (facts.steps - first)
 
@@ -113,6 +114,20 @@ class View:
             {name.removeprefix(ahead): value for name, value in line.items() if name.startswith(ahead)}
             for line in self.lines
         ]
+        return own
+
+    def at(self, number: int) -> "View":
+        """One look alone, with the one before it."""
+        own = copy.copy(self)
+        first = max(0, number - 1)
+        own.steps, own.lines, own.window = self.steps[first : number + 1], self.lines[first : number + 1], 1
+        return own
+
+    def patient(self) -> "View":
+        """The same, for a rule that gives time to what has got better all along, even at the end of the run."""
+        own = copy.copy(self)
+        own.final = False
+        own.steady = self.final
         return own
 
     @property
@@ -135,24 +150,42 @@ class View:
 
     def since(self, test: Callable[[Mapping[str, Any]], bool]) -> int:
         """The first step of those up to the end at which a test holds, single exceptions in the window allowed."""
-        first = self.steps[-1]
-        for step, line in reversed(list(zip(self.steps, self.lines, strict=True))):
-            if not test(line) and step < self.steps[-self.window :][0]:
+        return self.steps[self._first([test(line) for line in self.lines])]
+
+    def since_look(self, test: Callable[["View"], bool], *, between: bool = False) -> int:
+        """The same of a test that a single look is put to, or (`between`) the way to it from the one before it."""
+        first = self._first([test(self.at(number)) for number in range(len(self.lines))])
+        return self.steps[max(0, first - between)]
+
+    def _first(self, held: Sequence[bool]) -> int:
+        first = len(held) - 1
+        for number in reversed(range(len(held))):
+            if not held[number] and number < len(held) - self.window:
                 break
-            first = step if test(line) else first
+            first = number if held[number] else first
         return first
 
     def improving(self, name: str, better: int) -> bool:
-        """Whether a run that goes on still brings a signal up (`better` = 1) or down (-1) by a tenth from window to window."""
+        """Whether a run that goes on still brings a signal up (`better` = 1) or down (-1) by a tenth from window to window.
+
+        At its end a run is what it is, and no more time is given; of a `patient` view more is asked there instead: that the
+        signal was brought further in every window.
+        """
         before = self.past(name)[-self.window :]
-        if self.steps[-1] >= self.facts.steps or not before:
+        if self.final or not before or (self.steady and not self._ever_better(name, better)):
             return False
         past = statistics.median(before)
         return better * (self[name] - past) > STEADY * max(abs(past), abs(self[name]))
 
+    def _ever_better(self, name: str, better: int) -> bool:
+        told = [line[name] for line in self.lines if line.get(name) is not None]
+        ends = range(len(told), 0, -self.window)
+        windows = [statistics.median(told[max(0, end - self.window) : end]) for end in ends]
+        return all(better * (now - before) > 0 for now, before in pairwise(windows))
+
     def swing(self) -> float:
         """How far the kinds of the generator's samples move between two measurements now: mean total variation, 0 to 1."""
-        bins = self.recent("bins")
+        bins = [line["bins"] for line in self.lines[-max(2, self.window) :] if line.get("bins") is not None]
         moves = [sum(abs(a - b) for a, b in zip(*pair, strict=True)) / 2 for pair in pairwise(bins)]
         return statistics.mean(moves) if moves else math.nan
 

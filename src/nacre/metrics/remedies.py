@@ -6,12 +6,26 @@ Converge?"); packing is against mode collapse (Lin et al. 2018), augmentation ag
 heart (Karras et al. 2020; Zhao et al. 2020), and a KL weight that starts small against posterior collapse (Bowman et al. 2016).
 """
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from nacre.metrics.history import Facts
 
 Line = Mapping[str, Any]
+
+COMMAND = re.compile(r": (nacre (?:'[^']*'|[^;'])+)")
+"""A command in advice: behind a colon, up to a semicolon that is not in quotes."""
+
+
+def choices(advice: str) -> Iterator[tuple[str, str]]:
+    """Advice taken apart, so that a command can be copied: reasons, each with its command alone, or ""."""
+    while advice:
+        found = COMMAND.search(advice)
+        reasons = (advice[: found.start()] if found else advice).split("; or ")
+        yield from ((reason, "") for reason in reasons[:-1])
+        yield reasons[-1], found[1].strip() if found else ""
+        advice = advice[found.end() :].removeprefix("; ").removeprefix("or ") if found else ""
 
 
 def fork(facts: Facts, since: int, flag: str, value: object) -> str:
@@ -30,9 +44,11 @@ def penalty(facts: Facts, since: int) -> str:
 
 
 def slower(facts: Facts, since: int, line: Line, times: int) -> str:
-    """A smaller learning rate."""
+    """A smaller learning rate, where it is known what it was."""
     rates = [value for name, value in line.items() if name.startswith("lr/") and value]
-    rate = facts.settings.get("lr") or (max(rates) if rates else 1e-3)
+    rate = facts.settings.get("lr") or max(rates, default=None)
+    if rate is None:
+        return f"a new run with an --lr that is 1/{times} of what it was"
     return fork(facts, since, "lr", f"{rate / times:.2g}")
 
 
@@ -47,7 +63,8 @@ def divergence(facts: Facts, since: int, line: Line) -> str:
     tame = penalty(facts, since)
     if tame and not facts.failure:
         return f"tame the discriminator with a gradient penalty (R1): {tame}; or go slower: {slower(facts, since, line, 4)}"
-    return f"go slower: {slower(facts, since, line, 10)}; --clip 1 or --warmup 500 help as well"
+    clipped, warmed = fork(facts, since, "clip", 1), fork(facts, 0, "warmup", 500)
+    return f"go slower: {slower(facts, since, line, 10)}; or clip the gradients: {clipped}; or start slowly: {warmed}"
 
 
 def collapse(facts: Facts, since: int, line: Line) -> str:
