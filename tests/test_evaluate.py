@@ -1,9 +1,11 @@
 """nacre evaluate: every number with interval, floor and protocol; the page; and what it refuses."""
 
 import dataclasses
+import html
 import json
 import math
 import re
+import shlex
 from html.parser import HTMLParser
 
 import numpy as np
@@ -416,6 +418,37 @@ def test_what_the_diagnosis_says_comes_first(of_gan):
     table = words.text(evaluation)
     assert table.index("Healthy: none of the signals") < table.index("Fréchet distance")
     assert evaluation.as_dict()["verdicts"][0]["title"] == "healthy"
+
+
+def test_commands_in_the_page_can_be_pasted(of_gan):
+    advice = (
+        "go slower: nacre fork 'a b' --at 0 --lr 0.0001; or limit them: nacre fork 'a b' --at 0 --clip 1; as <ever>"
+    )
+    evaluation = dataclasses.replace(
+        of_gan.evaluation, run="a b", verdicts=(Verdict("divergence", "bad", 20, "it fell", {}, advice),)
+    )
+    asked = {
+        "extractor": "labels",
+        "checkpoint": "best",
+        "data": "my data",
+        "model": "m.py:M",
+        "ais": 5,
+        "device": "auto",
+    }
+    of = dataclasses.replace(of_gan.subject, settings=Settings(samples=200, **asked))
+
+    def commands(page):
+        found = re.findall("<code[^>]*>(.*?)</code>", page)
+        return [html.unescape(re.sub("<[^>]*>", "", each)) for each in found]
+
+    slower, clipped, again = commands(report.page(Examination(evaluation, of, None)))
+    assert slower == "nacre fork 'a b' --at 0 --lr 0.0001"
+    assert clipped == "nacre fork 'a b' --at 0 --clip 1"
+    assert shlex.split(again) == [
+        *("nacre", "evaluate", "a b", "--samples", "200", "--seed", "0", "--split", "test", "--extractor", "labels"),
+        *("--data", "my data", "--checkpoint", "best", "--model", "m.py:M", "--ais", "5"),
+    ]
+    assert "<span>--lr 0.0001</span>" in report.page(Examination(evaluation, of, None))
 
 
 def test_ticks_are_round_and_curves_leave_out_what_is_no_number():

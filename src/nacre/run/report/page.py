@@ -1,7 +1,10 @@
 """One page that says all of an evaluation: it stands alone, offline, in light and dark, and on paper."""
 
 import math
+import re
+import shlex
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from datetime import UTC, datetime
 from html import escape
 from pathlib import Path
@@ -12,9 +15,10 @@ import numpy as np
 from nacre import __version__, files
 from nacre.engine.log import read as read_log
 from nacre.errors import RunError
+from nacre.metrics import remedies
 from nacre.metrics.verdicts import Verdict
 from nacre.run import config as configuration
-from nacre.run.evaluation import Evaluation, Examination, Row, bounds, words
+from nacre.run.evaluation import Evaluation, Examination, Row, Settings, bounds, words
 from nacre.run.report import pictures, svg
 from nacre.run.report.style import document
 
@@ -30,6 +34,9 @@ CARD_GROUPS = (bounds.LIKELIHOOD, bounds.CLASSES, bounds.BACK)
 """Groups whose first number follows."""
 
 MOST_CARDS = 8
+
+ALWAYS = ("samples", "seed", "split")
+"""Flags of an evaluation that its page names even where they are what they would be without."""
 
 TOGETHER = {"d_real": "real items", "d_train": "training items", "d_fake": "generated items"}
 """Curves that share a chart, and what they are called in it."""
@@ -68,7 +75,7 @@ def page(examination: Examination) -> str:
         section("Signals while training", _signals(log), SIGNALS),
         _settings(run),
         _protocols(protocols),
-        _footer(evaluation),
+        _footer(evaluation, subject.settings),
     ]
     return document(f"{evaluation.model} · {evaluation.data}", parts)
 
@@ -143,7 +150,10 @@ def _verdict(verdict: Verdict) -> str:
     """What the diagnosis says, with its advice."""
     kind = "yes" if verdict.severity == "good" else "no"
     title = escape(verdict.title[:1].upper() + verdict.title[1:])
-    advice = f'<p class="advice">{escape(verdict.advice)}</p>' if verdict.advice else ""
+    advice = "".join(
+        f'<p class="advice">{"or " if number else ""}{escape(reason)}{f": {_command(command)}" if command else ""}</p>'
+        for number, (reason, command) in enumerate(remedies.choices(verdict.advice))
+    )
     return f'<div class="say {kind}"><p><b>{title}:</b> {escape(verdict.sentence)}.</p>{advice}</div>'
 
 
@@ -278,9 +288,19 @@ def _protocols(protocols: Sequence[tuple[str, str]]) -> str:
     return f'<section><h2>How each number was measured</h2><ol class="protocols">{listed}</ol></section>'
 
 
-def _footer(evaluation: Evaluation) -> str:
-    flags = f"--samples {evaluation.samples} --seed {evaluation.seed} --split {evaluation.split}"
-    return (
-        f"<footer><p>Made by nacre {escape(__version__)}. The same numbers again: "
-        f"<code>nacre evaluate {escape(evaluation.run)} {flags}</code></p></footer>"
-    )
+def _footer(evaluation: Evaluation, settings: Settings) -> str:
+    """How to make the page again: with N, seed and split, and whatever else was not left as it was."""
+    words = ["nacre", "evaluate", evaluation.run]
+    for each in fields(Settings):
+        value = getattr(settings, each.name)
+        usual = {each.default, "auto"} if each.name == "device" else {each.default}
+        if each.name in ALWAYS or (each.name != "progress" and value not in usual):
+            words += [f"--{each.name.replace('_', '-')}", str(value)]
+    return f"<footer><p>Made by nacre {escape(__version__)}. The same numbers again: {_command(shlex.join(words))}</p></footer>"
+
+
+def _command(command: str) -> str:
+    """A command to copy, which is not broken within a flag and its value."""
+    parts = re.split(r" (?=--)", command)
+    told = " ".join([escape(parts[0]), *(f"<span>{escape(part)}</span>" for part in parts[1:])])
+    return f'<code class="command">{told}</code>'

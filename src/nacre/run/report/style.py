@@ -79,6 +79,7 @@ ol.protocols b { color: var(--ink); font-weight: 600; }
 .settings dt { color: var(--muted); } .settings dd { margin: 0; text-align: right; overflow-wrap: anywhere; }
 code { font: 13px ui-monospace, SFMono-Regular, Menlo, Consolas, monospace; background: var(--faint); padding: 1px 5px;
   border-radius: 4px; overflow-wrap: anywhere; }
+code.command { line-height: 1.6; } code.command span { white-space: nowrap; }
 footer { margin-top: 46px; padding-top: 14px; border-top: 1px solid var(--edge); color: var(--muted); font-size: 13px; }
 @media (max-width: 640px) { main { padding: 24px 16px 40px; } h1 { font-size: 27px; } }
 @media print {
