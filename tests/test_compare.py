@@ -236,6 +236,8 @@ def test_csv_comes_back_as_it_was_written(awkward):
     assert float(lines[0]["value"]) == 1.0
     assert float(lines[0]["high"]) == pytest.approx(1.196, abs=1e-3)
     assert [line["place"] for line in lines] == ["best", "", "", ""]
+    ties = table([column(name, [row("x", 1.0)]) for name in "ab"], "")
+    assert [line["place"] for line in csv.DictReader(io.StringIO(words.as_csv(ties)))] == ["", ""]
     assert lines[3]["value"] == ""
     assert float(lines[2]["floor"]) == 0.5
 
@@ -349,6 +351,23 @@ def test_training_is_a_real_difference_and_a_copy_is_none(compared):
     assert "Reconstruction error" in paired
     assert "Fréchet distance" not in paired
     assert "another training seed" in found.covers
+
+
+def test_how_long_each_run_trained_is_said(compared, runs, points, tmp_path):
+    found, out = compared
+    facts = [each["facts"] for each in found.as_dict()["columns"]]
+    assert facts == [{"steps done": steps, "steps planned": steps} for steps in (400, 1, 400)]
+    told = words.text(found)
+    assert re.search(r"steps done +steps planned\n.*trained +400 +400\n.*untrained +1 +1\n", told)
+    assert "not trained equally long (steps: trained 400, untrained 1, copy 400)" in " ".join(told.split())
+    assert "steps planned" in page.document(found)
+    alike = compare([runs[0], runs[2]], out=out, samples=100)
+    assert not any("equally long" in note for note in alike.notes)
+    shutil.copytree(runs[0], tmp_path / "cut")
+    config = tmp_path / "cut" / "config.yaml"
+    config.write_text(config.read_text().replace("steps: 400", "steps: 900"))
+    cut = compare([runs[0], tmp_path / "cut"], out=out, samples=100)
+    assert "cut is not at its end: 400 of 900 steps" in cut.notes
 
 
 def test_what_was_measured_is_kept(compared, runs, monkeypatch):

@@ -2,11 +2,12 @@
 
 import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from nacre.engine import checkpoint
 from nacre.errors import ConfigError
 from nacre.models import CATALOGUE
 from nacre.run import config as configuration
@@ -17,6 +18,9 @@ from nacre.run.comparison.table import Column, Comparison, table
 from nacre.run.evaluation import Evaluation, Settings
 
 logger = logging.getLogger("nacre")
+
+DONE, PLANNED = "steps done", "steps planned"
+"""Facts of a run that stands for itself."""
 
 
 def compare(
@@ -39,7 +43,7 @@ def compare(
     for path, name, fact in zip(paths, _names(paths), facts, strict=True):
         logger.info(f"evaluating {name}")
         found = measured(path, Path(out), _for(str(fact["model"]), asked.model, asked))
-        columns.append(_column(name, {int(fact["training"].get("seed", 0)): found}))
+        columns.append(_column(name, {int(fact["training"].get("seed", 0)): found}, _trained(path, fact, found)))
     return _beside(columns)
 
 
@@ -97,6 +101,24 @@ def _column(name: str, found: Mapping[int, Measured], facts: Mapping[str, Any] |
     )
 
 
+def _trained(path: Path, written: Mapping[str, Any], found: Measured) -> dict[str, Any]:
+    """How long a run has trained, and was to."""
+    done = checkpoint.steps(path / "checkpoints") or [found.evaluation.step]
+    return {DONE: done[-1], PLANNED: written["training"].get("steps")}
+
+
+def _unequal(columns: Sequence[Column]) -> Iterator[str]:
+    """What to say of runs that were not trained as long as others, or as they were to be."""
+    done = {column.name: column.facts.get(DONE) for column in columns}
+    if len(set(done.values())) > 1:
+        told = ", ".join(f"{name} {steps:,}" for name, steps in done.items() if steps is not None)
+        yield f"The runs were not trained equally long (steps: {told}), and may differ for that alone"
+    for column in columns:
+        steps, planned = column.facts.get(DONE), column.facts.get(PLANNED)
+        if steps is not None and planned is not None and steps < planned:
+            yield f"{column.name} is not at its end: {steps:,} of {planned:,} steps"
+
+
 def _beside(columns: Sequence[Column], given: str = "", failures: Mapping[str, str] | None = None) -> Comparison:
     """Columns as a table, if they were measured alike.
 
@@ -115,6 +137,7 @@ def _beside(columns: Sequence[Column], given: str = "", failures: Mapping[str, s
         *([given] if given else []),
     ]
     notes = dict.fromkeys(note.rstrip(".") for each in everyone for note in each.notes)
+    notes |= dict.fromkeys(_unequal(columns))
     return table(columns, "; ".join(words), tuple(notes), failures)
 
 

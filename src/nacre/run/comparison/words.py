@@ -138,8 +138,7 @@ def as_csv(comparison: Comparison) -> str:
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(CSV_FIELDS)
     for line in comparison.lines:
-        for column, whole in zip(comparison.columns, line.cells, strict=True):
-            place = "" if column.name not in line.best else "best" if column.name == line.best[0] else "tied"
+        for column, whole, place in zip(comparison.columns, line.cells, marks(comparison, line), strict=True):
             writer.writerow(_record(line, column, "", whole, place))
             if len(column.evaluations) > 1:
                 for seed, each in zip(column.seeds, column.evaluations, strict=True):
