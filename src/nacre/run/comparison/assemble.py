@@ -103,8 +103,8 @@ def _column(name: str, found: Mapping[int, Measured], facts: Mapping[str, Any] |
 
 def _trained(path: Path, written: Mapping[str, Any], found: Measured) -> dict[str, Any]:
     """How long a run has trained, and was to."""
-    done = checkpoint.steps(path / "checkpoints") or [found.evaluation.step]
-    return {DONE: done[-1], PLANNED: written["training"].get("steps")}
+    saved = checkpoint.steps(path / "checkpoints")
+    return {DONE: saved[-1] if saved else found.evaluation.step, PLANNED: written["training"].get("steps")}
 
 
 def _unequal(columns: Sequence[Column]) -> Iterator[str]:
