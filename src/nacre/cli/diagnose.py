@@ -6,12 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from nacre.cli import flags, using
-from nacre.engine import checkpoint
 from nacre.metrics import remedies
-from nacre.metrics.verdicts import LEAST, Verdict
-from nacre.run import config as configuration
+from nacre.metrics.verdicts import Verdict
 from nacre.run.diagnose import Diagnosis, diagnose
-from nacre.run.place import called
 from nacre.spec import Field
 
 OWN = [
@@ -33,24 +30,9 @@ def main(argv: Sequence[str]) -> int:
     given = flags.given(parsed, OWN)
     as_json = given.pop("json", False)
     found = diagnose(parsed.run, **given)
-    found = dataclasses.replace(found, note=_way_out(found) or found.note)
     facts: dict[str, Any] = dataclasses.asdict(found) | {"path": str(found.path), "healthy": found.healthy}
     facts["verdicts"] = [{**dataclasses.asdict(verdict), "title": verdict.title} for verdict in found.verdicts]
     return using.answer(as_json, page(found), **facts)
-
-
-def _way_out(found: Diagnosis) -> str:
-    """What to do about a run that has ended before it was looked at often enough; "" of all others."""
-    ended = max([found.step, *checkpoint.steps(found.path / "checkpoints")]) >= found.steps
-    if found.verdicts or not ended or not 0 < found.looks < LEAST:
-        return ""
-    run = called(found.path, configuration.recorded(found.path)["model"])
-    looks = "1 look" if found.looks == 1 else f"{found.looks} looks"
-    anew = f", or train anew with --signal-every {found.steps // (2 * LEAST)}" if found.steps >= 2 * LEAST else ""
-    return (
-        f"{run} has ended, and {looks} in {found.steps:,} steps are too few to judge it by its log (it takes {LEAST}); "
-        f"nacre diagnose {run} --measure looks at its checkpoints instead{anew}"
-    )
 
 
 def page(found: Diagnosis) -> str:

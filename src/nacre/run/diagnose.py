@@ -106,6 +106,12 @@ def _silence(facts: Facts, step: int, looks: int, measured: bool) -> str:
             "looks at what its checkpoints can do"
         )
     seen = "1 look" if looks == 1 else f"{looks} looks"
+    if max([step, *facts.saved]) >= facts.steps and not measured:
+        anew = f", or train anew with --signal-every {facts.steps // (2 * LEAST)}" if facts.steps >= 2 * LEAST else ""
+        return (
+            f"{facts.run} has ended, and {seen} in {facts.steps:,} steps are too few to judge it by its log (it takes {LEAST}); "
+            f"nacre diagnose {facts.run} --measure looks at its checkpoints instead{anew}"
+        )
     wanted = f"it takes {LEAST}, and a fifth of the run"
     return f"{facts.run} is too young to be judged: {seen} up to step {step:,} of {facts.steps:,}; {wanted}"
 
