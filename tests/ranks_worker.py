@@ -36,7 +36,9 @@ def cases():
             told = {**SMALL, "network": network} if network else SMALL
             yield name, with_classes(spec(name, {key: value for key, value in told.items() if key in known})), network
         if "reuse_fakes" in known:
-            told = {key: value for key, value in (SMALL | {"reuse_fakes": True, "network": "mlp"}).items() if key in known}
+            told = {
+                key: value for key, value in (SMALL | {"reuse_fakes": True, "network": "mlp"}).items() if key in known
+            }
             yield name, with_classes(spec(name, told)), "reusing"
         if "words" in known:
             told = {key: value for key, value in (SMALL | READING).items() if key in known}
