@@ -87,6 +87,17 @@ def test_collapse_has_high_precision_and_low_recall():
     assert set(values(manifolds(real, real + 100)).values()) == {0}
 
 
+def test_shares_of_none_and_all_have_an_interval():
+    real, far = normal(300, 2), normal(200, 2, seed=1) + 100
+    nowhere, itself = manifolds(real, far), manifolds(real, real + 1e-9)
+    assert (nowhere.recall.value, nowhere.recall.low) == (0.0, 0.0)
+    assert nowhere.recall.high == pytest.approx(1.96**2 / (300 + 1.96**2), rel=1e-3)  # Wilson (1927) at 0 of 300
+    assert nowhere.precision.high == pytest.approx(1.96**2 / (200 + 1.96**2), rel=1e-3)
+    assert itself.coverage.value == 1.0
+    assert 0.98 < itself.coverage.low < 1.0
+    assert math.isnan(manifolds(real, far, groups=0).recall.high)
+
+
 @pytest.mark.parametrize("offset", [0.0, 1e3, -0.1])
 def test_points_on_an_edge_are_outside_whatever_the_rounding(offset):
     """Copies of real items lie exactly on the balls of those whose k-th neighbour they copy."""

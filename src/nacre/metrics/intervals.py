@@ -54,7 +54,8 @@ def share(successes: float, trials: int) -> Estimate:
     z, value = normal_quantile(0.5 + LEVEL / 2), successes / trials
     spread = z / (1 + z * z / trials) * math.sqrt(value * (1 - value) / trials + (z / (2 * trials)) ** 2)
     center = (value + z * z / (2 * trials)) / (1 + z * z / trials)
-    return Estimate(value, math.sqrt(value * (1 - value) / trials), center - spread, center + spread, trials)
+    estimate = Estimate(value, math.sqrt(value * (1 - value) / trials), center - spread, center + spread, trials)
+    return cut(estimate, 0.0, 1.0)  # at 0 and 1, rounding goes beyond
 
 
 def jackknife(value: float, left_out: Tensor, n: int, least: float = -math.inf, most: float = math.inf) -> Estimate:
@@ -74,6 +75,17 @@ def jackknife(value: float, left_out: Tensor, n: int, least: float = -math.inf, 
         return Estimate(value, math.nan, math.nan, math.nan, n)
     spread = (left_out.double() - left_out.double().mean()).square().sum()
     return cut(around(value, math.sqrt((groups - 1) / groups * float(spread)), groups - 1, n), least, most)
+
+
+def jackknifed_share(value: float, left_out: Tensor, n: int) -> Estimate:
+    """A share of items that are not independent of each other, such as those within a ball of others: the jackknife's interval.
+
+    Of a share of 0 or 1 that no group changes, the jackknife knows nothing: Wilson's interval of `n` items stands there.
+    Arguments are those of `jackknife`, whose G < 2 gives no interval here either.
+    """
+    if len(left_out) >= 2 and value in (0.0, 1.0) and bool((left_out == value).all()):
+        return share(value * n, n)
+    return jackknife(value, left_out, n, 0.0, 1.0)
 
 
 def bootstrap(statistic: Callable[..., float], *samples: Tensor, draws: int = 1_000, seed: int = 0) -> Estimate:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from nacre.errors import ConfigError
 from nacre.metrics import points
-from nacre.metrics.intervals import Estimate, jackknife
+from nacre.metrics.intervals import Estimate, jackknife, jackknifed_share
 
 NEIGHBORS = 5
 
@@ -25,7 +25,8 @@ LEAST = 1_000
 
 @dataclass(frozen=True)
 class Manifolds:
-    """What each of the four says; the intervals are those of the jackknife over groups of both sets.
+    """What each of the four says; the intervals are those of the jackknife over groups of both sets,
+    Wilson's where a share is 0 or 1 in all of them.
 
     Attributes:
         precision: share of fakes within the ball of some real item: do samples look real?
@@ -72,16 +73,20 @@ def manifolds(
     groups = groups if groups > 1 else 0
     real_balls, fake_balls = _balls(real, k, groups, seed), _balls(fake, k, groups, seed)
     holding, covered, recalled = _counts(real_balls, fake_balls)
-    figures = {
-        "precision": ((holding > 0).sum(1) / fake_balls.sizes, len(fake), 1.0),
-        "recall": (recalled.sum(1) / real_balls.sizes, len(real), 1.0),
-        "density": (holding.sum(1) / (k * fake_balls.sizes), len(fake), math.inf),
-        "coverage": (covered.sum(1) / real_balls.sizes, len(real), 1.0),
-    }
-    estimates = {
-        name: jackknife(float(each[0]), each[1:], count, 0.0, most) for name, (each, count, most) in figures.items()
-    }
-    return Manifolds(**estimates, k=k, n_real=len(real), n_fake=len(fake), caution=_caution(len(real), len(fake)))
+    inside = (holding > 0).sum(1) / fake_balls.sizes
+    recall = recalled.sum(1) / real_balls.sizes
+    density = holding.sum(1) / (k * fake_balls.sizes)
+    coverage = covered.sum(1) / real_balls.sizes
+    return Manifolds(
+        precision=jackknifed_share(float(inside[0]), inside[1:], len(fake)),
+        recall=jackknifed_share(float(recall[0]), recall[1:], len(real)),
+        density=jackknife(float(density[0]), density[1:], len(fake), 0.0),
+        coverage=jackknifed_share(float(coverage[0]), coverage[1:], len(real)),
+        k=k,
+        n_real=len(real),
+        n_fake=len(fake),
+        caution=_caution(len(real), len(fake)),
+    )
 
 
 def expected_coverage(n_real: int, n_fake: int, k: int = NEIGHBORS) -> float:
