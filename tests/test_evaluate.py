@@ -7,6 +7,7 @@ import math
 import re
 import shlex
 from html.parser import HTMLParser
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,14 +15,16 @@ import torch
 
 import nacre
 from nacre.cli import main
+from nacre.engine.log import read as read_log
 from nacre.errors import NacreError
 from nacre.metrics.intervals import Estimate
+from nacre.metrics.meanings import MEANINGS
 from nacre.metrics.verdicts import Verdict
 from nacre.run import extractors, report
 from nacre.run.evaluation import Row, Settings, classes, evaluate, examine, examined, words
 from nacre.run.evaluation.assemble import Examination
 from nacre.run.evaluation.subject import subject
-from nacre.run.report import svg
+from nacre.run.report import charts, svg
 
 OF_SAMPLES = {
     "Fréchet distance",
@@ -82,13 +85,21 @@ def shared(place, monkeypatch):
 
 @pytest.fixture(scope="module")
 def vae(place):
-    settings = {"steps": 40, "batch_size": 32, "sample_every": 0, "log_every": 20, "validation": 0.2, "test": 0.2}
+    settings = {
+        "steps": 40,
+        "batch_size": 32,
+        "sample_every": 0,
+        "log_every": 20,
+        "validation": 0.2,
+        "test": 0.2,
+        "signal_every": 20,
+    }
     return nacre.train("vae", out=place / "vae", latent_dim=2, hidden=(32,), **settings).path
 
 
 @pytest.fixture(scope="module")
 def gan(place):
-    settings = {"steps": 20, "batch_size": 32, "sample_every": 0, "log_every": 10}
+    settings = {"steps": 20, "batch_size": 32, "sample_every": 0, "log_every": 10, "signal_every": 10}
     return nacre.train("gan", data="toy:ring8", out=place / "gan", latent_dim=2, hidden=(16,), **settings).path
 
 
@@ -449,6 +460,26 @@ def test_commands_in_the_page_can_be_pasted(of_gan):
         *("--data", "my data", "--checkpoint", "best", "--model", "m.py:M", "--ais", "5"),
     ]
     assert "<span>--lr 0.0001</span>" in report.page(Examination(evaluation, of, None))
+
+
+def test_charts_of_signals_say_what_they_show(vae, gan):
+    docs = (Path(__file__).parent.parent / "docs" / "diagnose.md").read_text(encoding="utf-8")
+    counted = {"items", "held_out", "latents", "judged"}  # the same all along: no chart
+    for run in (vae, gan):
+        signals = next(line["signals"] for line in read_log(run) if "signals" in line)
+        numbers = {name.partition("/")[0] for name, value in signals.items() if not isinstance(value, list)}
+        assert numbers - counted <= MEANINGS.keys()
+    assert not [name for name in MEANINGS if f"`{name}" not in docs]
+
+
+def test_both_directions_of_a_translation_share_a_chart():
+    log = [{"step": at, "signals": {f"{way}/auc": 0.5 + at / 10 for way in ("a2b", "b2a")}} for at in (1, 2)]
+    (chart,) = charts.of_signals(log)
+    assert "<figcaption>auc<span" in chart
+    assert "ranks a held-out item over a sample" in chart
+    assert chart.count("polyline") == 2
+    assert "a2b" in chart
+    assert "b2a" in chart
 
 
 def test_ticks_are_round_and_curves_leave_out_what_is_no_number():

@@ -1,16 +1,13 @@
 """One page that says all of an evaluation: it stands alone, offline, in light and dark, and on paper."""
 
-import math
 import re
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import fields
 from datetime import UTC, datetime
 from html import escape
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from nacre import __version__, files
 from nacre.engine.log import read as read_log
@@ -19,7 +16,7 @@ from nacre.metrics import remedies
 from nacre.metrics.verdicts import Verdict
 from nacre.run import config as configuration
 from nacre.run.evaluation import Evaluation, Examination, Row, Settings, bounds, words
-from nacre.run.report import pictures, svg
+from nacre.run.report import charts, pictures, svg
 from nacre.run.report.style import document
 
 NAME = "report.html"
@@ -37,9 +34,6 @@ MOST_CARDS = 8
 
 ALWAYS = ("samples", "seed", "split")
 """Flags of an evaluation that its page names even where they are what they would be without."""
-
-TOGETHER = {"d_real": "real items", "d_train": "training items", "d_fake": "generated items"}
-"""Curves that share a chart, and what they are called in it."""
 
 
 def write(examination: Examination, out: Path) -> Path:
@@ -71,14 +65,19 @@ def page(examination: Examination) -> str:
         section("Does it copy?", pictures.neighbor_figures(examination), COPY),
         section("Reconstructions", pictures.reconstruction_figures(subject)),
         section("Latent space", [*pictures.latent_figures(subject), *pictures.walk_figures(subject), *_kl(evaluation)]),
-        section("Training", _curves(log)),
-        section("Signals while training", _signals(log), SIGNALS),
+        section("Training", charts.of_losses(log)),
+        section("Signals while training", charts.of_signals(log), SIGNALS),
         _settings(run),
         _protocols(protocols),
         _footer(evaluation, subject.settings),
     ]
     return document(f"{evaluation.model} · {evaluation.data}", parts)
 
+
+SIGNALS = (
+    "What the model looked like on fixed items and fixed noise; the diagnosis is made from these. Signals that never moved are "
+    "left out."
+)
 
 COPY = (
     "A model that has learned its training set by heart makes samples that lie nearer to it than new real items do. Close "
@@ -196,65 +195,6 @@ def _kl(evaluation: Evaluation) -> list[str]:
     order = sorted(range(len(evaluation.kl_by_latent)), key=lambda number: -evaluation.kl_by_latent[number].value)
     title = "KL(q(z|x) || p(z)) of each latent in nats, the largest first, by their numbers; near zero: not used"
     return [svg.bars(title, [evaluation.kl_by_latent[number] for number in order], [str(number) for number in order])]
-
-
-SIGNALS = (
-    "What the model looked like on fixed items and fixed noise; the diagnosis is made from these. Signals that never moved are "
-    "left out."
-)
-
-
-def _curves(log: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Losses, their parts and the validation, over steps."""
-    found = _series(log, "losses")
-    alone = len({name.rpartition("/")[0] for name in found}) == 1
-    charts: dict[str, list[svg.Series]] = {}
-    for name, series in found.items():
-        head, _, part = name.rpartition("/")
-        if part == "loss":
-            charts.setdefault("Losses", []).append(series)
-        elif part in TOGETHER:
-            charts.setdefault(f"What the {head} says, on average", []).append(series)
-        else:
-            charts[_plainly(part if alone else name)] = [series]
-    validated = [line for line in log if line.get("validation")]
-    for name, series in _series(validated, "validation").items():
-        charts[f"Validation: {validated[-1]['validation']['name']}"] = [series] if name == "value" else []
-    return [svg.curves(title, series) for title, series in charts.items() if series]
-
-
-def _signals(log: Sequence[Mapping[str, Any]]) -> list[str]:
-    """What was measured of fixed items: signals of one kind share a chart."""
-    charts: dict[str, list[svg.Series]] = {}
-    for name, series in _series(log, "signals").items():
-        head, _, part = name.rpartition("/")
-        if np.ptp(series.y) > 0:
-            charts.setdefault(_plainly(head or ("what the judge says" if part in TOGETHER else part)), []).append(
-                series
-            )
-    return [svg.curves(title, series) for title, series in charts.items()]
-
-
-def _plainly(name: str) -> str:
-    """A logged name in words."""
-    return name.replace("/", ": ").replace("_", " ")
-
-
-def _series(log: Sequence[Mapping[str, Any]], kind: str) -> dict[str, svg.Series]:
-    """The curves of a kind of entry by name, of the steps at which there is a number, two at least."""
-    points: dict[str, list[tuple[float, float]]] = {}
-    for line in log:
-        for name, value in (line.get(kind) or {}).items():
-            if isinstance(value, int | float) and math.isfinite(value):
-                points.setdefault(name, []).append((float(line["step"]), float(value)))
-    found = {}
-    for name, known in points.items():
-        x, y = np.array(known).T
-        head, _, part = name.rpartition("/")
-        told = TOGETHER.get(part, head if part == "loss" else _plainly(part))
-        if len(known) > 1:
-            found[name] = svg.Series(told, x, y)
-    return found
 
 
 def _settings(run: Path) -> str:

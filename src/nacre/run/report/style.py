@@ -63,6 +63,7 @@ sup a { color: var(--muted); text-decoration: none; padding-left: 3px; } sup a:h
 .figures { display: flex; flex-wrap: wrap; gap: 22px 26px; align-items: flex-start; margin: 14px 0; }
 figure { margin: 0; max-width: 100%; }
 figcaption { font-size: 13.5px; color: var(--muted); margin-bottom: 6px; max-width: 64ch; }
+figcaption .about { display: block; font-size: 12px; opacity: .85; }
 figure img { display: block; max-width: 100%; border-radius: 4px; min-width: 0; }
 .row { display: flex; gap: 12px; }
 figure svg { max-width: 100%; height: auto; display: block; }

@@ -56,8 +56,8 @@ class Frame:
         )
 
 
-def curves(title: str, series: Sequence[Series], width: int = 320, height: int = 175) -> str:
-    """Curves over steps, with axes and a legend of names."""
+def curves(title: str, series: Sequence[Series], about: str = "", width: int = 320, height: int = 175) -> str:
+    """Curves over steps, with axes, a legend of names, and a line on what they say."""
     drawn = [_thinned(each) for each in series]
     low, high = _span(np.concatenate([each.y for each in drawn]))
     x_low, x_high = _span(np.concatenate([each.x for each in drawn]), pad=0)
@@ -72,7 +72,7 @@ def curves(title: str, series: Sequence[Series], width: int = 320, height: int =
             x, y = places.split(",")
             parts.append(f'<circle cx="{x}" cy="{y}" r="3" fill="{ink}"/>')
     legend = "" if len(drawn) == 1 else _legend([each.name for each in drawn])
-    return _figure(title, f"{_svg(width, height, title, parts)}{legend}", width)
+    return _figure(title, f"{_svg(width, height, title, parts)}{legend}", width, about)
 
 
 def bars(title: str, values: Sequence[Estimate], names: Sequence[str], width: int = 780, height: int = 200) -> str:
@@ -218,5 +218,6 @@ def _svg(width: float, height: float, label: str, parts: Sequence[str]) -> str:
     )
 
 
-def _figure(title: str, inside: str, width: int) -> str:
-    return f'<figure style="max-width:{width}px"><figcaption>{escape(title)}</figcaption>{inside}</figure>'
+def _figure(title: str, inside: str, width: int, about: str = "") -> str:
+    told = f'<span class="about">{escape(about)}</span>' if about else ""
+    return f'<figure style="max-width:{width}px"><figcaption>{escape(title)}{told}</figcaption>{inside}</figure>'

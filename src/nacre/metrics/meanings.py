@@ -1,0 +1,48 @@
+"""What each signal of a training run says, in a sentence that a chart can carry.
+
+`docs/diagnose.md` says more of each.
+"""
+
+MEANINGS = {
+    "accuracy": "D on held-out items and samples; ½ at equilibrium",
+    "active": "latents whose posterior mean varies from item to item",
+    "auc": "chance that D ranks a held-out item over a sample; ½ at equilibrium",
+    "auc_train": "chance that D ranks a training item over a held-out one; above ½ it knows them by heart",
+    "copies": "share of samples nearer to a training item than 19 in 20 held-out items are; .05 is right",
+    "coverage": "share of held-out items with a sample nearby; about .97 for perfect samples",
+    "d_fake": "mean verdict of D on samples",
+    "d_real": "mean verdict of D on held-out items",
+    "d_train": "mean verdict of D on training items",
+    "dead": "share of hidden units that never move",
+    "dead_codes": "share of a code's numbers that never move",
+    "distance": "sliced Wasserstein distance of samples, in standard deviations of the data; 0 is right",
+    "diversity": "spread of samples over that of items; 1 is right, 0 is one and the same sample",
+    "drift": "how far samples move when batch norms go by the batch, in spreads of the data",
+    "elbo": "bound on the log-likelihood of held-out items, in nats",
+    "elbo_error": "standard error of the difference between the two bounds, in nats",
+    "elbo_train": "the same bound, of training items",
+    "explained": "share of held-out items' variance that reconstructions bring back",
+    "explained_train": "the same share, of training items",
+    "finite": "share of the outputs that are numbers",
+    "gain": "how much of that share is due to the item's own code",
+    "gradient": "norm of an objective's last gradient",
+    "jsd": "lower bound of the Jensen-Shannon divergence by D, in nats; 0 at equilibrium",
+    "judge": "accuracy of a nearest neighbour that tells samples from held-out items; ½ for perfect samples",
+    "lost": "share of the data of kinds that samples hardly have; 0 is right",
+    "lost_classes": "share of the data in classes that samples hardly have; 0 is right",
+    "lr": "learning rate",
+    "nearest": "distance of samples to the training set over that of held-out items; 1 is right, 0 is copies",
+    "outside": "share of the samples' numbers beyond any real item's",
+    "outside_remade": "share of the reconstructions' numbers beyond any real item's",
+    "passed": "share of D's slope that the generator's loss lets through",
+    "piled": "share of the samples' numbers at the ends of their range, less that of real items",
+    "pull": "what D's verdict gains along its slope, per standard deviation of the data",
+    "rate": "KL of all latents together, in nats: what the codes carry",
+    "residual": "mean of (D(x) - 1)² and D(G(x))²; ¼ at equilibrium, 0 if D is never wrong",
+    "sharpness": "contrast of neighbouring pixels in reconstructions over that in items; under 1 is blurred",
+    "slope": "a critic's mean slope between samples and items",
+    "unreached": "share of the data's numbers beyond any sample's",
+    "value": "V(D, G) of the game, in nats; -log 4 at equilibrium",
+    "wasserstein": "a critic's gap between items and samples over its slope",
+}
+"""By the last part of a signal's name, or by the first of those that stand for a part of the model (`dead/encoder`)."""
