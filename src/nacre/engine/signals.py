@@ -133,7 +133,7 @@ class Signals:
             return {"finite": float(fake.isfinite().double().mean())}
         found: Found = {}
         if self.reference:
-            found["bins"] = self.reference.shares(fake.float().cpu()).tolist()
+            found["bins"] = self.reference.bins(fake.float().cpu()).tolist()
         if getattr(model, "pack", 1) > 1:
             return found
         real, seen = self.held_out[:BATCH], self.train[:BATCH]

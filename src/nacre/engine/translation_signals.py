@@ -95,7 +95,7 @@ class TranslationSignals:
         if not bool(made.isfinite().all()):
             return {"finite": float(made.isfinite().double().mean())}
         judged = on.reference.judge(made)
-        found: Found = {"bins": on.reference.shares(made).tolist(), **{kept: judged[kept] for kept in KEPT}}
+        found: Found = {"bins": on.reference.bins(made).tolist(), **{kept: judged[kept] for kept in KEPT}}
         if self.paired:
             found["explained"] = explained(made, on.wanted[:SHOWN], on.total)
         if self.paired and self.unseen:

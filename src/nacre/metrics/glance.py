@@ -81,6 +81,13 @@ class Reference:
         """The share of samples in each kind: (M, …) ↦ (K,) float64."""
         return self._shares(self.place(samples))
 
+    def bins(self, samples: Tensor) -> Tensor:
+        """The share of samples in each class, told by the nearest training item, or in each kind without labels: float64."""
+        if self.labels is None:
+            return self.shares(samples)
+        told = self.labels[torch.cdist(self.place(samples), self.train).argmin(1)]
+        return told[told >= 0].bincount(minlength=int(self.labels.max()) + 1).double() / max(1, len(told))
+
     def _shares(self, placed: Tensor) -> Tensor:
         kinds = self.kind[points.nearest_center(placed.double(), self.centers)]
         return kinds.bincount(minlength=int(self.kind.max()) + 1).double() / len(kinds)

@@ -38,6 +38,9 @@ WINDOW = 0.25
 YOUNG = 0.2
 """Share of a run in which every model looks ill."""
 
+REACH = 0.1
+"""Share of the measurements, counted back from each, among which it is looked for what changes: a slow turn takes a few."""
+
 STEADY = 0.1
 """Change of a signal from one window to the next, relative to it, under which it stays as it is."""
 
@@ -103,6 +106,7 @@ class View:
         self.steps = [int(line["step"]) for line in history]
         self.lines: list[Mapping[str, Any]] = [line["signals"] for line in history]
         self.window = max(3, math.ceil(WINDOW * len(history)))
+        self.reach = max(1, round(REACH * len(history)))
         self.final, self.steady = self.steps[-1] >= facts.steps, False
         first = _begun(self.steps, self.lines)
         self.old = self.steps[-1] - first >= YOUNG * (facts.steps - first)
@@ -117,9 +121,9 @@ class View:
         return own
 
     def at(self, number: int) -> "View":
-        """One look alone, with the one before it."""
+        """One look alone, with those within reach before it."""
         own = copy.copy(self)
-        first = max(0, number - 1)
+        first = max(0, number - self.reach)
         own.steps, own.lines, own.window = self.steps[first : number + 1], self.lines[first : number + 1], 1
         return own
 
@@ -153,9 +157,9 @@ class View:
         return self.steps[self._first([test(line) for line in self.lines])]
 
     def since_look(self, test: Callable[["View"], bool], *, between: bool = False) -> int:
-        """The same of a test that a single look is put to, or (`between`) the way to it from the one before it."""
+        """The same of a test that a single look is put to, or (`between`) the way to it from those within reach before it."""
         first = self._first([test(self.at(number)) for number in range(len(self.lines))])
-        return self.steps[max(0, first - between)]
+        return self.steps[max(0, first - self.reach * between)]
 
     def _first(self, held: Sequence[bool]) -> int:
         first = len(held) - 1
@@ -184,10 +188,15 @@ class View:
         return all(better * (now - before) > 0 for now, before in pairwise(windows))
 
     def swing(self) -> float:
-        """How far the kinds of the generator's samples move between two measurements now: mean total variation, 0 to 1."""
-        bins = [line["bins"] for line in self.lines[-max(2, self.window) :] if line.get("bins") is not None]
-        moves = [sum(abs(a - b) for a, b in zip(*pair, strict=True)) / 2 for pair in pairwise(bins)]
-        return statistics.mean(moves) if moves else math.nan
+        """How far the generator's samples now move from bin to bin: mean total variation, 0 to 1, from one measurement to the
+        next or to the last within reach, whichever is more."""
+        recent = self.lines[-max(1 + self.reach, self.window) :]
+        bins = [line["bins"] for line in recent if line.get("bins") is not None]
+        moves = (
+            [sum(abs(a - b) for a, b in zip(*pair, strict=True)) / 2 for pair in zip(bins, bins[lag:], strict=False)]
+            for lag in {1, self.reach}
+        )
+        return max((statistics.mean(each) for each in moves if each), default=math.nan)
 
 
 def _begun(steps: Sequence[int], lines: Sequence[Mapping[str, Any]]) -> int:

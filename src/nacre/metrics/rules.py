@@ -144,14 +144,15 @@ def weak_discriminator(view: View) -> Iterator[Verdict]:
 
 
 SWING = 0.45
-"""Share of the samples that change their kind between two measurements: games that converge stay under a third."""
+"""Share of the samples that change their class, or kind, within a tenth of the run: games that converge stay under a third."""
 
 
 def oscillation(view: View) -> Iterator[Verdict]:
     """Samples that go from one part of the data to another."""
     swing = view.swing()
     if swing >= SWING:
-        sentence = f"between two looks, {swing:.0%} of the samples change their kind, and it does not calm down"
+        what = f"within a tenth of the run, {swing:.0%} of the samples change their kind"
+        sentence = f"{what}, and it does not calm down"
         yield _bad(view, "oscillation", sentence, {"swing": swing}, lambda line: "bins" in line)
 
 
