@@ -383,11 +383,11 @@ EACH, WANTED = 8, {"healthy": 60}
 """Runs of each disease, and of none."""
 
 
-def recipes(split: str) -> Iterator[Recipe]:
+def recipes(split: str, first_seed: int = 0) -> Iterator[Recipe]:
     """All of a split; within what a run is meant for, ways and places take turns, and seeds come last."""
     ways = {**SICK, "healthy": list(HEALTHY.values())}
     places = PLACES[split]
-    for seed in range(SEEDS):
+    for seed in range(first_seed, first_seed + SEEDS):
         for shift in range(len(places)):
             for meant, several in ways.items():
                 for number, (model, flags) in enumerate(several):
@@ -846,12 +846,13 @@ def main() -> int:
     parser.add_argument("--out", type=Path, default=OUT)
     parser.add_argument("--limit-minutes", type=float, default=math.inf)
     parser.add_argument("--only", default="", help="part of a name")
+    parser.add_argument("--first-seed", type=int, default=0, help="of six: others make other runs of the same recipes")
     parser.add_argument("--row", action="store_true", help="write the report's row as well")
     told = parser.parse_args()
     torch.set_num_threads(1)
     logging.getLogger("nacre").setLevel(logging.ERROR)
     splits = [told.split] if told.split else list(PLACES)
-    chosen = [recipe for split in splits for recipe in recipes(split) if told.only in recipe.name]
+    chosen = [recipe for split in splits for recipe in recipes(split, told.first_seed) if told.only in recipe.name]
     if told.task == "list":
         print("\n".join(f"{recipe.split} {recipe.name}" for recipe in chosen))
     elif told.task == "run":

@@ -89,6 +89,8 @@ footer { margin-top: 46px; padding-top: 14px; border-top: 1px solid var(--edge);
   body { font-size: 10.5pt; } main { max-width: none; padding: 0; }
   h2 { break-after: avoid; margin-top: 26px; } figure, tr, .card, .say { break-inside: avoid; }
   .sheet { overflow: visible; border: 0; padding: 0; } table { font-size: 9.5pt; min-width: 0; } td, th { padding: 4px 7px; }
+  col.name { width: 28%; } col.plot { width: 100px; } col.value, col.floor { width: 10%; } col.mark { width: 126px; }
+  td svg { width: 100%; } td.mark { font-size: 9pt; } .figures { gap: 14px; } .figures figure { max-width: 48% !important; }
   * { -webkit-print-color-adjust: exact; print-color-adjust: exact; }
 }
 """
