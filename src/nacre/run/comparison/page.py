@@ -115,8 +115,8 @@ def forest(line: Line) -> str:
             parts.append(f'<circle cx="{frame.across(place(cell.value)):.1f}" cy="{y}" r="3.5" fill="{ink}"/>')
     label = f"{line.name}: numbers and intervals"
     return (
-        f'<svg role="img" aria-label="{escape(label)}" width="{WIDTH}" height="{frame.height}">{"".join(parts)}</svg>'
-        + ("<small>logarithmic</small>" if log else "")
+        f'<svg viewBox="0 0 {WIDTH} {frame.height}" role="img" aria-label="{escape(label)}" width="{WIDTH}" '
+        f'height="{frame.height}">{"".join(parts)}</svg>' + ("<small>logarithmic</small>" if log else "")
     )
 
 
