@@ -143,8 +143,8 @@ def weak_discriminator(view: View) -> Iterator[Verdict]:
         )
 
 
-SWING = 0.45
-"""Share of the samples that change their class, or kind, within a tenth of the run: games that converge stay under a third."""
+SWING = 0.53
+"""Share of the samples that change their class, or kind, within a tenth of the run: the least that no healthy game came to."""
 
 
 def oscillation(view: View) -> Iterator[Verdict]:
