@@ -1,17 +1,20 @@
 """The variational family: likelihoods, bounds and gradients against closed forms, sums and Monte Carlo."""
 
 import math
+import shutil
 
 import numpy as np
 import pytest
 import torch
 from torch.distributions import ContinuousBernoulli, Normal, kl_divergence
 
+import nacre
 from nacre import losses, schedules, seeds
 from nacre.contract import check_model
 from nacre.engine import sampling
 from nacre.engine.validate import validate
 from nacre.errors import ConfigError
+from nacre.models.ae import AE
 from nacre.models.iwae import IWAE
 from nacre.models.lvae import LVAE
 from nacre.models.m2 import M2, summed_out
@@ -499,3 +502,66 @@ def test_a_conditional_vaegan_tells_both_players_the_label_and_infers_it():
 )
 def test_variants_keep_the_contract(name, parameters):
     assert not [finding for finding in check_model(name, parameters) if finding.passed is False]
+
+
+def stacked(**flags):
+    below = built(VAE(DIGIT, latent_dim=3, hidden=(8,)))
+    model = M2(DIGIT, classes=3, encoder=below, latent_dim=2, hidden=(8, 6), **flags)  # type: ignore[arg-type]
+    return built(model), grey(6), torch.tensor([0, -1, 2, -1, 1, -1]), noise_for(model.likelihood_draws, 6)
+
+
+def test_m1_m2s_bound_is_that_of_both():
+    """log p(x|z1) + log p(z1) - log q(z1|x), where M2 bounds log p(z1)."""
+    model, x, _, noise = stacked()
+    m1 = model.below
+    seen = m1.likelihood.observe(x, {name.removeprefix("below_"): each for name, each in noise.items()})
+    mean, std = m1.posterior(seen)
+    z = mean + std * noise["below_z"]
+    inner = summed_out(model.bounds(z, noise["z"]), model.classifier(z).log_softmax(1))
+    expected = m1.log_density(seen, z) + inner - Normal(mean, std).log_prob(z).sum(1)
+    torch.testing.assert_close(model.log_likelihood(x, noise), expected)
+    assert model.encode(x).shape == (6, 5)
+    assert model.reconstruct(x).shape == x.shape
+    assert "Bernoulli" in model.likelihood_name
+
+
+def test_m1_learns_nothing_in_m2():
+    model, x, label, noise = stacked(labelled_share=0.5)
+    before = {name: each.clone() for name, each in model.below.state_dict().items()}
+    model.train().loss((x, label), at(0, noise))[0].backward()
+    assert not model.below.training
+    assert all(each.grad is None for each in model.below.parameters())
+    assert all(each.grad is not None for each in model.classifier.parameters())
+    other = {name: each + 1 for name, each in before.items()}
+    model.take(other)
+    torch.testing.assert_close(dict(model.below.state_dict()), other)
+    with pytest.raises(ConfigError, match="leave --origin out"):
+        model.take({})
+
+
+def test_what_m2_cannot_stand_on():
+    for wrong in (AE(DIGIT), VAE(DIGIT, classes=3), IWAE(DIGIT, upper_dims=(2,))):
+        with pytest.raises(ConfigError, match="stands on a `vae` or `iwae` without labels"):
+            M2(DIGIT, classes=3, encoder=wrong)  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match=r"shape \(1, 8, 8\), and the data are \(1, 28, 28\)"):
+        M2((1, 28, 28), classes=3, encoder=VAE((1, 8, 8)))  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="labelled_share is a share"):
+        M2(DIGIT, classes=3, labelled_share=1.5)
+
+
+def test_m1_m2_trains_resumes_and_loads_from_its_own_files(tmp_path):
+    settings = {"batch_size": 16, "sample_every": 0, "labelled": 40}
+    below = nacre.train("vae", out=tmp_path / "m1", steps=20, batch_size=16, sample_every=0, latent_dim=4, hidden=(16,))
+    flags = {"encoder": str(below.path), "labelled_share": 0.25, "latent_dim": 2, "hidden": (16, 8)}
+    nacre.train("m2", out=tmp_path / "whole", steps=12, **flags, **settings)
+    half = nacre.train("m2", out=tmp_path / "half", steps=6, **flags, **settings)
+    trained = nacre.load(below).module.state_dict()
+    shutil.rmtree(tmp_path / "m1")
+    nacre.resume(half.path, steps=12)
+    a, b = (nacre.load(tmp_path / name) for name in ("whole", "half"))
+    for name, each in a.module.state_dict().items():
+        assert torch.equal(each, b.module.state_dict()[name]), name
+    for name, each in trained.items():
+        assert torch.equal(each, a.module.below.state_dict()[name]), name
+    assert a.classify(torch.zeros(2, 1, 8, 8)).shape == (2, 10)
+    assert a.sample(3).shape == (3, 1, 8, 8)
