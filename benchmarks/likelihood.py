@@ -3,13 +3,14 @@
     python benchmarks/likelihood.py RECIPE --data DIR [--out RUN] [--items 10000] [--binarizations 3]
 
 RECIPE is one of those below; each is a command of nacre's, printed before it runs. A run that --out holds already is
-resumed, or only judged if it is complete. Protocol: trained on the 60,000 training images less 1 %, each image binarized
+resumed, or only judged if it is complete; what was judged is kept there as well. Protocol: trained on the 60,000 training images less 1 %, each image binarized
 anew whenever it is seen; averaged weights of the last step; L_k on the test images, one binarization of all at a time.
 The time is that of training alone, by the log; compilation (some 20 s) is not in it. Where L_k of all images would take hours
 (`lvae`), it is the ELBO of all of them plus the mean of L_k - ELBO over the first 1,000, whose standard error is given.
 """
 
 import argparse
+import json
 import statistics
 import time
 from dataclasses import dataclass, field
@@ -21,7 +22,7 @@ from torch import nn
 
 import nacre
 import rows
-from nacre import images
+from nacre import files, images
 from nacre.data import DataSettings, load
 from nacre.engine import sampling
 
@@ -106,11 +107,12 @@ def main() -> None:
     model = nacre.load(run)
     dataset = load(DataSettings(data=source))
     test = images.to_float(torch.from_numpy(dataset.items[dataset.rows("test")[: asked.items]]))
-    bounds = []
-    for seed in range(asked.binarizations):
+    kept = Kept(out / "judged.json", f"{recipe.k} of {len(test)}")
+    for seed in range(len(kept.bounds), asked.binarizations):
         begun = time.perf_counter()
-        bounds.append(judged(model.module, test, recipe, seed))
-        print(f"binarization {seed}: {bounds[-1]:.3f} nats ({time.perf_counter() - begun:.0f} s)", flush=True)
+        kept.add(judged(model.module, test, recipe, seed))
+        print(f"binarization {seed}: {kept.bounds[-1]:.3f} nats ({time.perf_counter() - begun:.0f} s)", flush=True)
+    bounds = kept.bounds[: asked.binarizations]
     error = statistics.stdev(bounds) / len(bounds) ** 0.5 if len(bounds) > 1 else float("nan")
     print(
         f"-L_{recipe.k} = {statistics.mean(bounds):.2f} ± {error:.2f}; published {recipe.published}; asked {recipe.asked}"
@@ -132,6 +134,25 @@ def main() -> None:
         **facts,
     )
     print(place)
+
+
+class Kept:
+    """Bounds that were judged, one a binarization, in a file.
+
+    Args:
+        path: of the file.
+        how: k and the number of images; bounds that were judged otherwise are forgotten.
+    """
+
+    def __init__(self, path: Path, how: str) -> None:
+        self.path, self.how = path, how
+        told = json.loads(path.read_text()) if path.exists() else {}
+        self.bounds: list[float] = told.get(how, [])
+
+    def add(self, bound: float) -> None:
+        """Keep one more."""
+        self.bounds.append(bound)
+        files.write_text(self.path, json.dumps({self.how: self.bounds}))
 
 
 def judged(module: nn.Module, test: torch.Tensor, recipe: Recipe, seed: int) -> float:
