@@ -3,10 +3,11 @@
     python benchmarks/likelihood.py RECIPE --data DIR [--out RUN] [--items 10000] [--binarizations 3]
 
 RECIPE is one of those below; each is a command of nacre's, printed before it runs. A run that --out holds already is
-resumed, or only judged if it is complete; what was judged is kept there as well. Protocol: trained on the 60,000 training images less 1 %, each image binarized
-anew whenever it is seen; averaged weights of the last step; L_k on the test images, one binarization of all at a time.
-The time is that of training alone, by the log; compilation (some 20 s) is not in it. Where L_k of all images would take hours
-(`lvae`), it is the ELBO of all of them plus the mean of L_k - ELBO over the first 1,000, whose standard error is given.
+resumed, or only judged if it is complete; what was judged is kept there as well. Protocol: trained on the 60,000 training
+images less 1 %, each image binarized anew whenever it is seen; averaged weights of the last step; L_k on the test images, one
+binarization of all at a time. The time is that of training alone, by the log; compilation (some 20 s) is not in it. Where L_k
+of all images would take hours (`lvae`), it is the ELBO of all of them plus the mean of L_k - ELBO over the first 1,000, whose
+standard error is given.
 """
 
 import argparse
