@@ -115,9 +115,9 @@ RECIPES = {
         {
             "hidden": (256, 128),
             "latent_dim": 10,
-            "alpha": 10.0,
+            "alpha": 100.0,
             "labelled_share": 0.25,
-            "steps": 10_000,
+            "steps": 4_000,
             "batch_size": 256,
             "lr_schedule": "cosine",
         },
