@@ -545,6 +545,8 @@ def test_what_m2_cannot_stand_on():
             M2(DIGIT, classes=3, encoder=wrong)  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match=r"shape \(1, 8, 8\), and the data are \(1, 28, 28\)"):
         M2((1, 28, 28), classes=3, encoder=VAE((1, 8, 8)))  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="leave --likelihood and --sigma out"):
+        stacked(sigma=0.1)
     with pytest.raises(ConfigError, match="labelled_share is a share"):
         M2(DIGIT, classes=3, labelled_share=1.5)
 
@@ -565,3 +567,12 @@ def test_m1_m2_trains_resumes_and_loads_from_its_own_files(tmp_path):
         assert torch.equal(each, a.module.below.state_dict()[name]), name
     assert a.classify(torch.zeros(2, 1, 8, 8)).shape == (2, 10)
     assert a.sample(3).shape == (3, 1, 8, 8)
+
+
+@pytest.mark.parametrize("size", [32, 64])
+def test_a_vaegans_judge_sees_a_difference_from_the_start(size):
+    """Layers without norms must not shrink what they are handed: features of different images were once all alike."""
+    torch.manual_seed(0)
+    model = VAEGAN((1, size, size), width=16)
+    apart = model.features(grey(8, (1, size, size)).float()).flatten(1).std(0).mean()
+    assert 0.05 < apart < 5

@@ -10,7 +10,7 @@ from torch.optim import RMSprop
 
 from nacre import losses, networks
 from nacre.errors import ConfigError, at_least
-from nacre.networks import Kind, Shape, adversarial
+from nacre.networks import Kind, Shape, adversarial, ladder
 from nacre.protocols import Batch, Logs, Objective, Step
 from nacre.seeds import normal
 
@@ -65,6 +65,8 @@ class VAEGAN(nn.Module):
             shape, max(1, classes), kind=kind, hidden=hidden, width=width, norm="none", activation=leaky
         )
         self.discriminator = nn.Sequential(*_halves(judge))
+        if kind == "conv":  # the N(0, .02) of DCGAN's networks would fade from layer to layer, with no norm to restore it
+            self.discriminator.apply(ladder.initialise)
         self.prior = adversarial.prior(latent_dim, classes)
 
     @property
