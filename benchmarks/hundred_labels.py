@@ -115,7 +115,7 @@ RECIPES = {
         {
             "hidden": (256, 128),
             "latent_dim": 10,
-            "alpha": 100.0,
+            "alpha": 2.0,
             "labelled_share": 0.25,
             "steps": 4_000,
             "batch_size": 256,

@@ -37,7 +37,7 @@ class M2(nn.Module):
         alpha: weight of the classifier's -log q(y|x) at each labelled item, beside one bound an item. The paper's α = .1 N
             on the mean over N_l labelled items is here .1 N / N_l: 50 for 100 labels among 50,000 items.
         likelihood: p(x|y,z): "bernoulli", "gaussian", "continuous-bernoulli", "discretized-logistic", or by the shape, as in
-            `vae`; of M1's latents, Gaussian.
+            `vae`; of M1's latents a Gaussian with a mean and a σ for each.
         sigma: σ of the Gaussian likelihood; without it one is learned.
         network: "mlp", "conv", "resnet" (residual blocks), or by the shape: conv for images of 32 pixels and more; over M1's
             latents, mlp.
@@ -80,7 +80,13 @@ class M2(nn.Module):
         self.shape, self.classes, self.latent_dim, self.alpha = shape, classes, latent_dim, alpha
         self.labelled_share, self.below = labelled_share, _frozen(encoder, shape)
         inner = (self.below.latent_dim,) if self.below else shape
-        self.likelihood = likelihoods.likelihood(inner, likelihood, sigma)
+        self.likelihood, outputs = likelihoods.likelihood(inner, likelihood, sigma), inner
+        if self.below:  # most of its latents may say nothing, and one σ for all would be that of these
+            if likelihood != "auto" or sigma is not None:
+                raise ConfigError(
+                    "on an encoder's latents m2 has a Gaussian of its own; leave --likelihood and --sigma out."
+                )
+            self.likelihood, outputs = likelihoods.DiagonalGaussian(inner), (2 * self.below.latent_dim,)
         kind, act = networks.kind_for(inner, network, smallest=32), networks.ACTIVATIONS[activation]
         network_of = partial(networks.encoder, inner, kind=kind, width=width, activation=act)
         self.classifier = network_of(classes, hidden=hidden)
@@ -88,7 +94,7 @@ class M2(nn.Module):
         self.encoder = nn.Sequential(network_of(features, hidden=hidden[:-1]), act())
         self.posterior_head = networks.mlp((features + classes, features, 2 * latent_dim), act)
         self.decoder = networks.decoder(
-            latent_dim + classes, inner, kind=kind, hidden=hidden[::-1], width=width, activation=act
+            latent_dim + classes, outputs, kind=kind, hidden=hidden[::-1], width=width, activation=act
         )
         self.prior = {"z": normal(latent_dim), "label": category(classes)}
         self.likelihood_draws = {"z": normal(latent_dim), **self.likelihood.draws}

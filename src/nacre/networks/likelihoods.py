@@ -107,6 +107,19 @@ class Gaussian(Likelihood):
         return torch.sigmoid(output) if self.image else output
 
 
+class DiagonalGaussian(Likelihood):
+    """p(x|z) = N(x; m(z), diag σ²(z)) of vectors, whose decoder gives m and log σ² after each other, (N, 2 D)."""
+
+    name = "vectors, Gaussian likelihood with a σ a number"
+
+    def nll(self, output: Tensor, x: Tensor) -> Tensor:
+        mean, log_var = output.chunk(2, dim=1)
+        return -losses.gaussian_log_density(x, mean, log_var)
+
+    def mean(self, output: Tensor) -> Tensor:
+        return output.chunk(2, dim=1)[0]
+
+
 class ContinuousBernoulli(Likelihood):
     """p(x|z): independent pixels in [0, 1] with the density C(λ) λ^x (1 - λ)^(1 - x); images are dequantized.
 
