@@ -823,7 +823,17 @@ def keep(rows: list[dict[str, Any]]) -> Path:
     runs = [{"name": row["name"], "has": sorted(true), "said": sorted(told)} for row, true, told in judged]
     spent = sum(row["seconds"] + row["oracle_seconds"] for row in rows)
     seeds = sorted({row["flags"]["seed"] for row in rows})
-    return write_row("diagnosis", protocol, values, seeds, len(rows), wall_seconds=spent, recall=found, runs=runs)
+    of_test = {row["split"] for row in rows} == {"test"}
+    return write_row(
+        "diagnosis" if of_test else "diagnosis-set",
+        protocol,
+        values,
+        seeds,
+        len(rows),
+        wall_seconds=spent,
+        recall=found,
+        runs=runs,
+    )
 
 
 def misses(rows: list[dict[str, Any]]) -> str:

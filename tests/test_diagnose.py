@@ -18,6 +18,7 @@ from nacre.metrics import remedies
 from nacre.models.ae import AE
 from nacre.models.vaegan import VAEGAN
 from nacre.run.diagnose import diagnose
+from nacre.run.fork import fork
 
 QUICK = {"steps": 40, "batch_size": 16, "sample_every": 0, "log_every": 10, "checkpoint_every": 20, "signal_every": 4}
 
@@ -49,6 +50,18 @@ def stuck(tmp_path):
 def answer(capsys, *words):
     code = main([str(word) for word in words])
     return code, *capsys.readouterr()
+
+
+def test_a_fork_on_other_data_is_judged_by_its_own_looks(tmp_path):
+    """Signals of two sets of data are not compared: a game's kinds of items are others, and so is what a bound can come to."""
+    game = nacre.train("gan", data="toy:ring8", out=tmp_path / "ring", hidden=(8,), latent_dim=2, **QUICK)
+    grid = fork(game.path, at=20, out=tmp_path / "grid", data="toy:grid25", steps=60)
+    bins = {line["step"]: len(line["signals"]["bins"]) for line in grid.history if "signals" in line}
+    assert set(bins.values()) == {8, 25}
+    told = diagnose(grid.path)
+    assert told.looks == sum(step > 20 for step in bins)
+    again = fork(grid.path, at=40, out=tmp_path / "slower", lr=1e-5)
+    assert diagnose(again.path).looks == sum("signals" in line and line["step"] > 20 for line in again.history)
 
 
 def test_a_collapsed_run_is_told_as_it_trains_and_diagnosed_after(stuck, tmp_path, capsys, caplog):

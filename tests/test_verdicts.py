@@ -158,6 +158,17 @@ def test_what_fell_and_recovers_a_little_has_diverged():
     assert "divergence" in said(fallen, steps=1200)
 
 
+def test_a_game_that_settles_does_not_oscillate():
+    def settling(number):
+        moved = 1 - 0.03 * number if number % 2 else 0.0
+        return [1 - moved, moved]
+
+    told = history(GAME, bins=settling)
+    assert "oscillation" not in said(told, steps=2400)
+    assert "oscillation" in said(told, steps=1200)  # it has ended as it is
+    assert "within 100 steps, " in said(told, steps=1200)["oscillation"].sentence
+
+
 @pytest.mark.parametrize(
     ("name", "base", "changes", "since"),
     [

@@ -158,7 +158,8 @@ class Signals:
 
         `pull` is the mean norm of ∂realness/∂x at samples, times the spread of the data: what realness gains if a sample moves
         by one standard deviation along it. `passed` is the norm of the generator's last gradient over that of the gradient
-        of its samples' mean realness: 1 for a critic, σ(-D) for the non-saturating loss, σ(D) for the minimax one.
+        of its samples' mean realness, on two batches: about 1 for a critic, σ(-D) for the non-saturating loss, σ(D) for the
+        minimax one. It may be over 1: what a batch averages out differs from one to the other.
         """
         fake = model.sample(self.noise(model, SLOPES))
         if not fake.requires_grad:

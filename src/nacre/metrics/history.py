@@ -82,6 +82,7 @@ class Facts:
         settings: the flags of its model and training, by name, with their values.
         saved: steps that a fork can start from.
         failure: the sentence that it ended with, or "".
+        since: the step of a fork on other data, up to which looks are of another set; -1 for none.
     """
 
     run: str = "RUN"
@@ -91,6 +92,7 @@ class Facts:
     settings: Mapping[str, Any] = field(default_factory=dict)
     saved: Sequence[int] = ()
     failure: str = ""
+    since: int = -1
 
 
 class View:
@@ -125,6 +127,7 @@ class View:
         own = copy.copy(self)
         first = max(0, number - self.reach)
         own.steps, own.lines, own.window = self.steps[first : number + 1], self.lines[first : number + 1], 1
+        own.final = True  # one look is given no time to get better
         return own
 
     def patient(self) -> "View":
@@ -186,6 +189,12 @@ class View:
         ends = range(len(told), 0, -self.window)
         windows = [statistics.median(told[max(0, end - self.window) : end]) for end in ends]
         return all(better * (now - before) > 0 for now, before in pairwise(windows))
+
+    def calming(self) -> bool:
+        """Whether the samples of a run that goes on move less than they did a window before."""
+        before = copy.copy(self)
+        before.lines = self.lines[: -self.window]
+        return not self.final and self.swing() < (1 - STEADY) * before.swing()
 
     def swing(self) -> float:
         """How far the generator's samples now move from bin to bin: mean total variation, 0 to 1, from one measurement to the

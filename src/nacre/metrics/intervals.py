@@ -80,12 +80,12 @@ def jackknife(value: float, left_out: Tensor, n: int, least: float = -math.inf, 
 def jackknifed_share(value: float, left_out: Tensor, n: int) -> Estimate:
     """A share of items that are not independent of each other, such as those within a ball of others: the jackknife's interval.
 
-    Of a share of 0 or 1 that no group changes, the jackknife knows nothing: Wilson's interval of `n` items stands there.
-    Arguments are those of `jackknife`, whose G < 2 gives no interval here either.
+    It is never narrower than that of as many independent items (Wilson 1927): of a share of 0 or 1 that hardly a group
+    changes, the jackknife knows too little. Arguments are those of `jackknife`, whose G < 2 gives no interval here either.
     """
-    if len(left_out) >= 2 and value in (0.0, 1.0) and bool((left_out == value).all()):
-        return share(value * n, n)
-    return jackknife(value, left_out, n, 0.0, 1.0)
+    by_groups, by_items = jackknife(value, left_out, n, 0.0, 1.0), share(value * n, n)
+    least = (by_items.high - by_items.low) / 2 / normal_quantile(0.5 + LEVEL / 2)
+    return replace(by_items, se=least) if by_groups.se < least else by_groups
 
 
 def bootstrap(statistic: Callable[..., float], *samples: Tensor, draws: int = 1_000, seed: int = 0) -> Estimate:
@@ -119,6 +119,18 @@ def cut(estimate: Estimate, least: float, most: float = math.inf) -> Estimate:
     """The same with value and interval within what can be."""
     value, low, high = (min(max(end, least), most) for end in (estimate.value, estimate.low, estimate.high))
     return replace(estimate, value=value, low=low, high=high)
+
+
+def reach(estimate: Estimate) -> float:
+    """The longer side of the interval, for the other one may have been cut at what can be; NaN without one."""
+    return max(estimate.high - estimate.value, estimate.value - estimate.low)
+
+
+def standard_error(estimate: Estimate) -> float:
+    """The s.e. of an estimate. What has none of its own, as a share of 0 or 1, takes that of its interval; NaN without either."""
+    if estimate.se > 0:
+        return estimate.se
+    return reach(estimate) / normal_quantile(0.5 + LEVEL / 2)
 
 
 def normal_quantile(probability: float) -> float:

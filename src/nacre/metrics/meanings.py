@@ -34,7 +34,7 @@ MEANINGS = {
     "nearest": "distance of samples to the training set over that of held-out items; 1 is right, 0 is copies",
     "outside": "share of the samples' numbers beyond any real item's",
     "outside_remade": "share of the reconstructions' numbers beyond any real item's",
-    "passed": "share of D's slope that the generator's loss lets through",
+    "passed": "the generator's last gradient over D's own at its samples, in norm: about 1, or less where its loss is flat",
     "piled": "share of the samples' numbers at the ends of their range, less that of real items",
     "pull": "what D's verdict gains along its slope, per standard deviation of the data",
     "rate": "KL of all latents together, in nats: what the codes carry",

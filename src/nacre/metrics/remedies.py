@@ -43,6 +43,12 @@ def penalty(facts: Facts, since: int) -> str:
     return ""
 
 
+def a_penalty(facts: Facts) -> str:
+    """What `penalty` asks for, in words: a model may have one that is too small."""
+    larger = any(float(facts.settings.get(flag) or 0) > 0 for flag in ("r1", "gamma"))
+    return f"a {'larger ' if larger else ''}zero-centred gradient penalty (R1)"
+
+
 def slower(facts: Facts, since: int, line: Line, times: int) -> str:
     """A smaller learning rate, where it is known what it was."""
     rates = [value for name, value in line.items() if name.startswith("lr/") and value]
@@ -62,7 +68,7 @@ def best(facts: Facts) -> str:
 def divergence(facts: Facts, since: int, line: Line) -> str:
     tame = penalty(facts, since)
     if tame and not facts.failure:
-        return f"tame the discriminator with a gradient penalty (R1): {tame}; or go slower: {slower(facts, since, line, 4)}"
+        return f"tame the discriminator with {a_penalty(facts)}: {tame}; or go slower: {slower(facts, since, line, 4)}"
     clipped, warmed = fork(facts, since, "clip", 1), fork(facts, 0, "warmup", 500)
     return f"go slower: {slower(facts, since, line, 10)}; or clip the gradients: {clipped}; or start slowly: {warmed}"
 
@@ -79,9 +85,7 @@ def collapse(facts: Facts, since: int, line: Line) -> str:
     tame = penalty(facts, since)
     pack = "; or judge items in packs, which have to be as mixed as real ones, in a new run with --pack 2"
     if tame:
-        return f"make the game converge with a gradient penalty (R1): {tame}" + (
-            pack if "pack" in facts.settings else ""
-        )
+        return f"make the game converge with {a_penalty(facts)}: {tame}" + (pack if "pack" in facts.settings else "")
     if "n_critic" in facts.settings:
         return f"let the critic come closer to its best: {fork(facts, since, 'n_critic', 2 * facts.settings['n_critic'])}{pack}"
     if "cycle" in facts.settings:
@@ -100,7 +104,7 @@ def oscillation(facts: Facts, since: int, line: Line) -> str:
     """R1 first: without a zero-centred penalty, the game has no reason to converge at all."""
     tame = penalty(facts, since)
     if tame:
-        return f"a zero-centred gradient penalty (R1) makes it converge: {tame}"
+        return f"make it converge with {a_penalty(facts)}: {tame}"
     if "gp_weight" in facts.settings or "clip_value" in facts.settings:
         return (
             f"the critic is behind the generator: {fork(facts, since, 'n_critic', 2 * int(facts.settings['n_critic']))}; or "

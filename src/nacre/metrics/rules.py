@@ -144,15 +144,16 @@ def weak_discriminator(view: View) -> Iterator[Verdict]:
 
 
 SWING = 0.53
-"""Share of the samples that change their class, or kind, within a tenth of the run: the least that no healthy game came to."""
+"""Share of the samples that change their class, or kind, within a tenth of the run: the least that no healthy game came to.
+Of few looks a tenth is less than one apart, and those next to each other are compared."""
 
 
 def oscillation(view: View) -> Iterator[Verdict]:
     """Samples that go from one part of the data to another."""
     swing = view.swing()
-    if swing >= SWING:
-        what = f"within a tenth of the run, {swing:.0%} of the samples change their kind"
-        sentence = f"{what}, and it does not calm down"
+    if swing >= SWING and not view.calming():
+        apart = view.steps[-1] - view.steps[-1 - min(view.reach, len(view.steps) - 1)]
+        sentence = f"within {apart:,} steps, {swing:.0%} of the samples change their kind"
         yield _bad(view, "oscillation", sentence, {"swing": swing}, lambda line: "bins" in line)
 
 

@@ -14,7 +14,7 @@ from nacre.metrics import remedies
 from nacre.metrics.history import NAMES, YOUNG, Facts, Severity, Verdict, View
 from nacre.metrics.rules import DEAD, OF_DIRECTIONS, RULES, divergence
 
-__all__ = ["LEAST", "NAMES", "YOUNG", "Facts", "Severity", "Verdict", "verdicts"]
+__all__ = ["LEAST", "NAMES", "YOUNG", "Facts", "Severity", "Verdict", "comparable", "verdicts"]
 
 LEAST = 6
 """Measurements under which nothing is said: three make a median, and three more a past to compare it with."""
@@ -38,6 +38,7 @@ def verdicts(history: Sequence[Mapping[str, Any]], facts: Facts, *, least: int =
     """
     if facts.failure:
         return [_failed(history, facts)]
+    history = comparable(history, facts)
     if len(history) < least:
         return []
     view = View(history, facts)
@@ -45,6 +46,11 @@ def verdicts(history: Sequence[Mapping[str, Any]], facts: Facts, *, least: int =
     found = [verdict for rule in (RULES if view.old else RULES[:1]) for verdict in _told(rule, view)]
     found += [verdict for direction in view.directions for verdict in _of_direction(view, direction)]
     return found or ([*_healthy(view)] if view.old else [])
+
+
+def comparable(history: Sequence[Mapping[str, Any]], facts: Facts) -> Sequence[Mapping[str, Any]]:
+    """The lines that are of one set of data: after a fork on another, those of the fork alone."""
+    return [line for line in history if line["step"] > facts.since]
 
 
 def _failed(history: Sequence[Mapping[str, Any]], facts: Facts) -> Verdict:
@@ -97,4 +103,5 @@ def _healthy(view: View) -> Iterator[Verdict]:
     names = [*shown, *(f"{direction}/{name}" for direction in view.directions for name in ("auc", "distance"))]
     evidence = {name: view[name] for name in names if not math.isnan(view[name])}
     if evidence:
-        yield Verdict("healthy", "good", view.steps[-1], "no signal is out of its range", evidence, "")
+        sentence = "none of the diseases that nacre knows was seen; how good samples are is another question"
+        yield Verdict("healthy", "good", view.steps[-1], sentence, evidence, "")

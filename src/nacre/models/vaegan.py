@@ -65,7 +65,9 @@ class VAEGAN(nn.Module):
             shape, max(1, classes), kind=kind, hidden=hidden, width=width, norm="none", activation=leaky
         )
         self.discriminator = nn.Sequential(*_halves(judge))
-        if kind == "conv":  # the N(0, .02) of DCGAN's networks would fade from layer to layer, with no norm to restore it
+        if (
+            kind == "conv"
+        ):  # the N(0, .02) of DCGAN's networks would fade from layer to layer, with no norm to restore it
             self.discriminator.apply(ladder.initialise)
         self.prior = adversarial.prior(latent_dim, classes)
 

@@ -170,6 +170,15 @@ def recorded(run: Path) -> dict[str, Any]:
     return config
 
 
+def data_since(config: Mapping[str, Any]) -> int:
+    """The step after which a run has had its data: that of the last fork on others; -1 if it always had."""
+    origin = config.get("forked_from")
+    if not origin:
+        return -1
+    before = origin["config"]
+    return int(origin["step"]) if before["fingerprint"] != config["fingerprint"] else data_since(before)
+
+
 def read(path: Path) -> dict[str, Any]:
     """A configuration from a YAML file or a run.
 

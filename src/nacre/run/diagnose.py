@@ -74,6 +74,8 @@ def diagnose(
     lines = read(path)
     failure = next((str(line["failure"]) for line in reversed(lines) if "failure" in line), "")
     history = _measured(path, written, model, device) if measure else [line for line in lines if "signals" in line]
+    since = configuration.data_since(written)
+    history = [line for line in history if line["step"] > since]
     last = history[-1]["signals"] if history else {}
     facts = Facts(
         run=called(path, written["model"]),
@@ -83,6 +85,7 @@ def diagnose(
         settings={**(written.get("parameters") or {}), **written["training"]},
         saved=checkpoint.steps(path / "checkpoints"),
         failure=failure,
+        since=since,
     )
     found = verdicts(history, facts, least=1 if measure else LEAST)
     step = int(history[-1]["step"]) if history else 0

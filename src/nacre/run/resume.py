@@ -98,12 +98,10 @@ def play(
     of_data, training = plan.settings()
     sections = {"data": configuration.plain(of_data), "training": configuration.plain(training)}
     settle = partial(configuration.write, path, {**written, **sections, "numerics": now})
+    since = configuration.data_since(written)
     if until is not None:
-        return go(path, session, updates, pace, until=until)
-    origin = written.get("forked_from")
-    other_data = origin and origin["config"]["fingerprint"] != written["fingerprint"]
-    judged_from = origin["step"] if origin and other_data else -1
-    return go(path, session, updates, pace, settle=lambda: ranks.first(settle), judged_from=judged_from)
+        return go(path, session, updates, pace, until=until, judged_from=since)
+    return go(path, session, updates, pace, settle=lambda: ranks.first(settle), judged_from=since)
 
 
 def plan_of(path: Path, written: Mapping[str, Any], asked: Request) -> Plan:

@@ -136,7 +136,7 @@ def go(
         save_first: write a checkpoint of step 0, for weights that the configuration would not bring back.
         settle: called when the last checkpoint has been taken up and nothing stands in the way any more.
         until: a step to end at with a checkpoint, though the run is longer.
-        judged_from: the step from which on checkpoints were judged by these data.
+        judged_from: the step from which on checkpoints were judged, and the model was looked at, by these data.
 
     Raises:
         Interrupted: a signal came; everything was saved first.
@@ -153,7 +153,7 @@ def go(
         for note in notes:
             logger.warning(note)
         start = int(state["step"]) if state else 0
-        record = _record(path, session, updates, average, start)
+        record = _record(path, session, updates, average, start, judged_from)
         try:
             if state:
                 _take_up(record, state, judged_from)
@@ -262,7 +262,7 @@ def trial(session: Session) -> float:
     return sum(share * mean for share, mean in zip(shares, means, strict=True))
 
 
-def _record(path: Path, session: Session, updates: list[Update], average: Average, start: int) -> Record:
+def _record(path: Path, session: Session, updates: list[Update], average: Average, start: int, since: int) -> Record:
     chosen, shape = session.spec, session.data.shape
 
     def share(model: nn.Module, facts: Mapping[str, Any]) -> None:
@@ -280,7 +280,7 @@ def _record(path: Path, session: Session, updates: list[Update], average: Averag
         assert data.other is not None
         others, others_shown = data.other.items[rows], data.other.items[spread(of_b, TRAIN, shuffle=True)]
     settings = {**chosen.complete(), **dataclasses.asdict(training)}
-    about = Facts(called(path, chosen.name), training.steps or 0, len(shown), len(held_out), settings)
+    about = Facts(called(path, chosen.name), training.steps or 0, len(shown), len(held_out), settings, since=since)
     return Record(
         *(path, model, average, updates, training, data.items, held_out, share, start, ranks, labels),
         about=about,

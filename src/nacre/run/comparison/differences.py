@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from scipy.special import ndtr, ndtri, stdtr, stdtridf, stdtrit
 from torch import Tensor
 
-from nacre.metrics.intervals import LEVEL, Estimate
+from nacre.metrics.intervals import LEVEL, Estimate, reach, standard_error
 
 
 @dataclass(frozen=True)
@@ -115,18 +115,11 @@ def of_seeds(first: Sequence[float], second: Sequence[float], least: Sequence[fl
     return Contrast(means[0] - means[1], math.hypot(*ses), _welch(ses, [len(first) - 1, len(second) - 1]))
 
 
-def standard_error(estimate: Estimate) -> float:
-    """The s.e. of an estimate. A share of 0 or 1 has none of its own, and takes that of its interval."""
-    if estimate.se > 0 or math.isnan(estimate.se):
-        return estimate.se
-    return _reach(estimate) / float(ndtri(0.5 + LEVEL / 2))
-
-
 def degrees(estimate: Estimate) -> float:
     """Degrees of freedom of an estimate's standard error: those with which Student's t gives its interval."""
     if not estimate.se > 0 or math.isnan(estimate.low):
         return math.inf
-    ratio = _reach(estimate) / estimate.se
+    ratio = reach(estimate) / estimate.se
     if ratio <= 1.001 * float(ndtri(0.5 + LEVEL / 2)):
         return math.inf
     return max(1.0, float(stdtridf(0.5 + LEVEL / 2, ratio)))
@@ -135,11 +128,6 @@ def degrees(estimate: Estimate) -> float:
 def _verdict(contrast: Contrast, level: float, p: float) -> Verdict:
     half = _quantile(1 - level / 2, contrast.degrees) * contrast.se if contrast.se > 0 else 0.0
     return Verdict(contrast.value, contrast.value - half, contrast.value + half, p, p < 1 - LEVEL)
-
-
-def _reach(estimate: Estimate) -> float:
-    """The longer side of an interval: the other one may have been cut at what can be."""
-    return max(estimate.high - estimate.value, estimate.value - estimate.low)
 
 
 def _welch(ses: Sequence[float], each: Sequence[float]) -> float:

@@ -152,11 +152,13 @@ def _samples(comparison: Comparison) -> str:
 
 def _numbers(comparison: Comparison) -> str:
     heads = "".join(f"<th>{_key(column.name, _ink(index))}</th>" for index, column in enumerate(comparison.columns))
-    rows, group = [], ""
+    rows, group, said = [], "", set[str]()
     for line in comparison.lines:
         if line.group != group:
+            said = set()
             rows.append(f'<tr><th class="group" colspan="{len(comparison.columns) + 3}">{escape(line.group)}</th></tr>')
-        rows.append(_row(comparison, line))
+        rows.append(_row(comparison, line, "" if line.caution in said else line.caution))
+        said.add(line.caution)
         group = line.group
     return (
         f'<section><h2>Numbers</h2><p class="lead">{escape(comparison.covers)}.</p><div class="sheet"><table><thead><tr>'
@@ -165,9 +167,9 @@ def _numbers(comparison: Comparison) -> str:
     )
 
 
-def _row(comparison: Comparison, line: Line) -> str:
+def _row(comparison: Comparison, line: Line, said: str) -> str:
     cells = [_cell(cell, mark) for cell, mark in zip(line.cells, words.marks(comparison, line), strict=True)]
-    caution = f'<span class="caution">{escape(line.caution)}</span>' if line.caution else ""
+    caution = f'<span class="caution">{escape(said)}</span>' if said else ""
     name = f'{escape(line.name)} <span class="better">{ARROWS[line.better]}</span>{caution}'
     head = f'<td title="{escape(line.protocol)}">{name}</td>'
     return f"<tr>{head}{''.join(cells)}{_cell(line.floor, '')}<td>{forest(line)}</td></tr>"

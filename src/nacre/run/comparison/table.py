@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from nacre.metrics.intervals import Estimate, around
+from nacre.metrics.intervals import Estimate, around, standard_error
 from nacre.run.comparison import differences
 from nacre.run.comparison.differences import Contrast, Verdict
 from nacre.run.evaluation import Evaluation, Row
@@ -292,7 +292,7 @@ def _cell(rows: Sequence[Row]) -> Estimate | None:
 
 def _measured(rows: Sequence[Row]) -> float:
     """The standard error of a mean over runs, if all that varied were what each was measured with."""
-    ses = [differences.standard_error(row.estimate) for row in rows]
+    ses = [standard_error(row.estimate) for row in rows]
     return math.hypot(*(0.0 if math.isnan(se) else se for se in ses)) / len(rows)
 
 

@@ -4,7 +4,7 @@ import math
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from nacre.metrics.intervals import LEVEL, Estimate, normal_quantile
+from nacre.metrics.intervals import LEVEL, Estimate, normal_quantile, standard_error
 from nacre.metrics.verdicts import Verdict
 
 SCHEMA_VERSION = 1
@@ -38,14 +38,14 @@ class Row:
     def at_floor(self) -> bool | None:
         """Whether nothing says that it is worse than its floor; None without a floor.
 
-        The difference has to be beyond chance, both standard errors taken together; where one of them is not known, the
-        intervals have to lie apart.
+        The difference has to be beyond chance, both standard errors taken together. Where one is not known, the interval
+        tells it; a number without either counts as exact.
         """
         if self.floor is None:
             return None
         worse = self.estimate.value - self.floor.value
         worse = abs(worse) if self.better == "floor" else -worse if self.better == "higher" else worse
-        spread = math.hypot(*(each.se if math.isfinite(each.se) else 0.0 for each in (self.estimate, self.floor)))
+        spread = math.hypot(*(standard_error(each) or 0.0 for each in (self.estimate, self.floor)))
         return worse <= normal_quantile(0.5 + LEVEL / 2) * spread + 1e-9 * abs(self.floor.value)
 
 
