@@ -1,7 +1,7 @@
 """Modes of the ring of 8 and of the grid of 25: how many a GAN covers, how well, and how wide.
 
     python benchmarks/modes.py ring8 r3gan [--seeds 0 1 …] [--out DIR]
-    python benchmarks/modes.py grid25 gan wgan_gp pacgan r3gan --seeds 0 1 2 3 4 --steps 2500 --figure docs/grid25.png
+    python benchmarks/modes.py grid25 gan wgan_gp pacgan r3gan --seeds 0 1 2 3 4 --steps 6000 --figure docs/grid25.png
 
 One row for each model; runs that --out holds already are resumed, or only judged if they are complete. Protocol: the
 mixtures of VEEGAN (Srivastava et al. 2017) with PacGAN's parameters, 100,000 points; a latent of two standard normal
