@@ -119,7 +119,7 @@ def main() -> None:
         f"-L_{recipe.k} = {statistics.mean(bounds):.2f} ± {error:.2f}; published {recipe.published}; asked {recipe.asked}"
     )
     protocol = (
-        f"{__doc__.split('Protocol: ')[1].strip()} k = {recipe.k}; one value a binarization; {recipe.model} {recipe.parameters}, "
+        f"{__doc__.split('Protocol: ')[1].strip()} k = {recipe.k}; one value a binarization, whose seeds these are; {recipe.model} {recipe.parameters}, "
         f"stages {recipe.stages}"
     )
     values = {"nll_nats": bounds, "train_minutes": seconds / 60}
@@ -128,7 +128,7 @@ def main() -> None:
         f"likelihood-{asked.recipe}",
         protocol,
         values,
-        [0],
+        list(range(len(bounds))),
         len(test),
         results=asked.results,
         wall_seconds=seconds,
