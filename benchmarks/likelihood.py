@@ -119,8 +119,8 @@ def main() -> None:
         f"-L_{recipe.k} = {statistics.mean(bounds):.2f} ± {error:.2f}; published {recipe.published}; asked {recipe.asked}"
     )
     protocol = (
-        f"{__doc__.split('Protocol: ')[1].strip()} k = {recipe.k}; one value a binarization, whose seeds these are; {recipe.model} {recipe.parameters}, "
-        f"stages {recipe.stages}"
+        f"{__doc__.split('Protocol: ')[1].strip()} k = {recipe.k}; one value a binarization, whose seeds these are; "
+        f"{recipe.model} {recipe.parameters}, stages {recipe.stages}"
     )
     values = {"nll_nats": bounds, "train_minutes": seconds / 60}
     facts = {"published": recipe.published, "asked": recipe.asked, "threads": torch.get_num_threads()}
