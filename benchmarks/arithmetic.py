@@ -292,11 +292,11 @@ class Bench:
         return {"flipped": self.flipped(faces, moved), **self.known(faces, moved)}
 
     def of_pixels_at(self, rate: float) -> float:
-        """How many test faces are known again where the mean difference of pixels flips as many, in steps of one half."""
+        """How many test faces are known again where the mean difference of pixels flips as many, in steps of one quarter."""
         if not self.curve:
             (pixels,) = (method for method in self.methods if method.name == "pixels")
             made = pixels.mover(self.test)
-            self.curve = [self.figures(self.test, made(strength)) for strength in pixels.strengths[4::2]]
+            self.curve = [self.figures(self.test, made(strength)) for strength in pixels.strengths[4:]]
         enough = [each["rank1"] for each in self.curve if each["flipped"] >= rate]
         return enough[0] if enough else self.curve[-1]["rank1"]
 

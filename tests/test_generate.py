@@ -153,7 +153,7 @@ def test_the_worst_are_rejected_block_by_block(model, monkeypatch):
 
 def test_rejection_needs_a_judge():
     vae = nacre.train("vae", out="vae", latent_dim=2, hidden=(8,), **QUICK)
-    with pytest.raises(CapabilityError, match="does not realness"):
+    with pytest.raises(CapabilityError, match="judges no images"):
         nacre.load(vae).sample(4, reject_worst=0.2)
     with pytest.raises(ConfigError, match="not conditional"):
         nacre.load(vae).sample(4, label=1)

@@ -69,7 +69,7 @@ def test_codes_of_another_size(model):
 
 
 def test_a_missing_capability_says_what_to_do(model):
-    with pytest.raises(CapabilityError, match="VAE does not realness; only models with a discriminator"):
+    with pytest.raises(CapabilityError, match="VAE judges no images; only models with a discriminator"):
         model.realness(model.sample(1))
 
 

@@ -194,13 +194,17 @@ CAPABILITIES: dict[str, type] = {
 ADVICE = {
     "encode": "models that do are listed by `nacre models`; a generator's latents are searched for by `nacre invert`",
     "decode": "ask for `sample` instead",
-    "reconstruct": "train an autoencoder (`ae`, `vae`) on the same data for that",
+    "reconstruct": "`nacre invert` searches for the latents of images; or train an autoencoder (`ae`, `vae`) on the same data",
     "sample": "if it encodes and decodes, `nacre sample RUN --prior gmm` fits a prior to its codes; or train a `vae` or a `gan`",
     "log_likelihood": "only models with a likelihood (`vae`) have one",
     "realness": "only models with a discriminator or critic (`gan`, `wgan_gp`) have one",
     "classify": "only models that learn from labels (`transfer`, `m2`) do",
     "translate": "only models that learn from two kinds of images (`cyclegan`, `pix2pix`) do",
 }
+
+
+LACKING = {"log_likelihood": "has no likelihood", "realness": "judges no images"}
+"""What is said of a model without a capability that is no verb."""
 
 
 def capabilities(model: object) -> list[str]:
@@ -215,7 +219,7 @@ def require(model: object, verb: str) -> Any:
         CapabilityError: it does not; the sentence says what to do instead.
     """
     if not isinstance(model, CAPABILITIES[verb]):
-        raise CapabilityError(f"{type(model).__name__} does not {verb.replace('_', ' ')}; {ADVICE[verb]}.")
+        raise CapabilityError(f"{type(model).__name__} {LACKING.get(verb, f'does not {verb}')}; {ADVICE[verb]}.")
     return model
 
 

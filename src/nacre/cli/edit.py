@@ -97,5 +97,5 @@ def _write(out: Path, sheet: str, items: Tensor, images: Tensor, names: Sequence
 def _answer(parsed: Any, out: Path, done: Edited, names: Sequence[str]) -> int:
     told = zip(names, done.alpha.tolist(), done.covered.tolist(), done.settled.tolist(), strict=True)
     rows = [dict(zip(("name", "alpha", "covered", "settled"), each, strict=True)) for each in told]
-    sentence = f"{len(rows)} edited in {out}; {done.covered.mean():.0%} of the way in feature space was gone"
+    sentence = f"{len(rows)} edited in {out}; {done.covered.mean():.0%} of the way in feature space was covered"
     return using.answer(parsed.json, sentence, count=len(rows), out=str(out), images=rows)

@@ -94,9 +94,9 @@ def hole_of(mask: str, words: Sequence[str], shape: tuple[int, ...], count: int,
     """
     size = shape[1], shape[2]
     if mask == "transparent":
-        return torch.cat([read_mask(Path(word), "A", size, "image with transparent holes") for word in words])
-    if Path(mask).suffix:
-        return read_mask(Path(mask), "L", size, "mask")
+        return torch.cat([read_mask(Path(word), "A", size, "an image with transparent holes") for word in words])
+    if Path(mask).suffix and not mask.startswith("random:"):
+        return read_mask(Path(mask), "L", size, "a mask")
     return masks.named(mask, size, count, seed=seed)
 
 
@@ -116,7 +116,7 @@ def read_mask(path: Path, channel: str, size: tuple[int, int], what: str) -> Ten
                 raise DataError(f"{path} has no transparency; name a --mask.")
             values = np.asarray(image.convert("RGBA").getchannel("A") if channel == "A" else image.convert("L"))
     except (OSError, UnidentifiedImageError) as error:
-        raise DataError(f"{path} cannot be read as an {what} ({error}).") from None
+        raise DataError(f"{path} cannot be read as {what} ({error}).") from None
     if values.shape != size:
         raise ShapeError(
             f"a mask covers the model's images, {size[1]}x{size[0]}, and {path} has {values.shape[1]}x{values.shape[0]}; "
