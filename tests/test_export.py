@@ -47,6 +47,13 @@ def test_a_file_that_computes_something_else_is_not_kept(run, tmp_path, monkeypa
     assert not list((tmp_path / "out").iterdir())
 
 
+def test_files_of_another_model_are_not_left_beside(run, tmp_path):
+    (tmp_path / "encoder.onnx").write_bytes(b"another's")
+    with pytest.raises(RunError, match=r"holds encoder.onnx of another model; take another folder"):
+        export_onnx(nacre.load(run).module, (1, 8, 8), tmp_path)
+    assert [file.name for file in tmp_path.iterdir()] == ["encoder.onnx"]
+
+
 @pytest.mark.slow
 def test_spectral_norms_are_exported_and_the_model_stays_as_it_is(tmp_path):
     model = spec("gan", {"spectral_norm": True, "network": "conv", "width": 4}).build((1, 8, 8)).train()

@@ -94,7 +94,7 @@ def export_onnx(
     Raises:
         CapabilityError: the model does none of these things.
         ConfigError: the extra `onnx` is not installed.
-        RunError: a file cannot be written, or ONNX Runtime computes something else.
+        RunError: a file cannot be written, the folder holds files of another model, or ONNX Runtime computes something else.
     """
     missing = [name for name in ("onnx", "onnxruntime", "onnxscript") if importlib.util.find_spec(name) is None]
     if missing:
@@ -103,9 +103,12 @@ def export_onnx(
     if not verbs:
         raise CapabilityError(f"{type(model).__name__} can be asked for nothing that is exported ({', '.join(FILES)}).")
     frozen = copy.deepcopy(model).cpu().float().eval().requires_grad_(False)
+    asked = [verb for each in verbs for verb in _directed(frozen, each)]
     try:
         out.mkdir(parents=True, exist_ok=True)
-        return [_exported(frozen, verb, shape, out, facts or {}) for each in verbs for verb in _directed(frozen, each)]
+        if strange := sorted({file.name for file in out.glob("*.onnx")} - {_file(verb) for verb in asked}):
+            raise RunError(f"{out} holds {', '.join(strange)} of another model; take another folder, or empty it.")
+        return [_exported(frozen, verb, shape, out, facts or {}) for verb in asked]
     except OSError as error:
         raise RunError(f"{out} cannot be written ({error.strerror or error}); take another folder.") from None
 
@@ -119,11 +122,17 @@ def _directed(model: nn.Module, verb: str) -> list[str]:
     )
 
 
+def _file(verb: str) -> str:
+    """The name of the file that answers to a verb, or to it in one direction."""
+    kind, _, direction = verb.partition(" ")
+    return "-".join([FILES[kind], *([direction] if direction else [])]) + ".onnx"
+
+
 def _exported(model: nn.Module, verb: str, shape: tuple[int, ...], out: Path, facts: Mapping[str, Any]) -> Exported:
     kind, _, direction = verb.partition(" ")
     if direction and direction != model.directions[0]:  # type: ignore[index]
         shape = tuple(getattr(model, "shape_b", shape))
-    path = out / ("-".join([FILES[kind], *([direction] if direction else [])]) + ".onnx")
+    path = out / _file(verb)
     example = inputs_of(model, kind, shape, 2)
     asked = Verb(model, verb, list(example)).eval()
     outputs = {OUTPUTS[kind]: ["N", *asked(*example.values()).shape[1:]]}
