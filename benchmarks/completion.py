@@ -31,6 +31,7 @@ from nacre.metrics.diversity import ssim
 from nacre.metrics.extractors import Extractor
 from nacre.pretrained import Pretrained
 from nacre.run.extractors import extractor
+from nacre.run.place import stem
 
 HOLES = ("center", "random:0.8")
 SHOWN = 4
@@ -83,7 +84,7 @@ def main() -> None:
         pages = [figure(each, ["original", "missing", *fills]) for each in shown]
         pictures.save(asked.figure, np.concatenate(pages))
     protocol = (
-        f"The first {len(x)} test images of {dataset.source}; masks center and random:0.8, seed 0. Search: {how}. Runs: "
+        f"The first {len(x)} test images of {stem(dataset.source)}; masks center and random:0.8, seed 0. Search: {how}. Runs: "
         + "; ".join(f"{name}: {model.spec.name}, {model.facts.get('steps')} steps" for name, model in models.items())
         + f". PSNR over missing pixels, dB, mean over images; SSIM over whole images; features: {see.name}, squared distance as "
         "a share of the mean fill's."

@@ -462,6 +462,18 @@ def test_commands_in_the_page_can_be_pasted(of_gan):
     assert "<span>--lr 0.0001</span>" in report.page(Examination(evaluation, of, None))
 
 
+def test_standing_takes_what_is_known_of_chance():
+    def row(estimate, floor):
+        return Row("a number", estimate, floor, "lower", "", "")
+
+    unknown, exact = math.nan, Estimate(4.5, math.nan, math.nan, math.nan, 10)
+    assert row(Estimate(4.5, unknown, unknown, unknown, 10), exact).at_floor is True
+    assert row(Estimate(4.6, unknown, unknown, unknown, 10), exact).at_floor is False
+    assert row(Estimate(5.0, unknown, 4.0, 6.0, 10), Estimate(4.5, unknown, 4.0, 5.2, 10)).at_floor is True
+    none, some = Estimate(0.0, 0.0, 0.0, 0.039, 95), Estimate(5 / 95, 0.023, 0.023, 0.117, 95)
+    assert row(some, none).at_floor is True  # 1.7 standard errors apart
+
+
 def test_charts_of_signals_say_what_they_show(vae, gan):
     docs = (Path(__file__).parent.parent / "docs" / "diagnose.md").read_text(encoding="utf-8")
     counted = {"items", "held_out", "latents", "judged"}  # the same all along: no chart

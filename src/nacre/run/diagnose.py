@@ -18,7 +18,7 @@ from nacre.engine.signals import HELD_OUT, TRAIN, Signals
 from nacre.engine.translation_signals import TranslationSignals
 from nacre.engine.validate import floats, spread
 from nacre.errors import ConfigError
-from nacre.metrics.verdicts import LEAST, YOUNG, Facts, Verdict, verdicts
+from nacre.metrics.verdicts import LEAST, YOUNG, Facts, Verdict, comparable, verdicts
 from nacre.run import config as configuration
 from nacre.run.config import trusted
 from nacre.run.labels import labels_of, rows_of
@@ -74,8 +74,6 @@ def diagnose(
     lines = read(path)
     failure = next((str(line["failure"]) for line in reversed(lines) if "failure" in line), "")
     history = _measured(path, written, model, device) if measure else [line for line in lines if "signals" in line]
-    since = configuration.data_since(written)
-    history = [line for line in history if line["step"] > since]
     last = history[-1]["signals"] if history else {}
     facts = Facts(
         run=called(path, written["model"]),
@@ -85,8 +83,9 @@ def diagnose(
         settings={**(written.get("parameters") or {}), **written["training"]},
         saved=checkpoint.steps(path / "checkpoints"),
         failure=failure,
-        since=since,
+        since=configuration.data_since(written),
     )
+    history = comparable(history, facts)
     found = verdicts(history, facts, least=1 if measure else LEAST)
     step = int(history[-1]["step"]) if history else 0
     note = "" if found else _silence(facts, step, len(history), measure)

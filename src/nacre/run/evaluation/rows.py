@@ -45,7 +45,8 @@ class Row:
             return None
         worse = self.estimate.value - self.floor.value
         worse = abs(worse) if self.better == "floor" else -worse if self.better == "higher" else worse
-        spread = math.hypot(*(standard_error(each) or 0.0 for each in (self.estimate, self.floor)))
+        errors = [standard_error(each) for each in (self.estimate, self.floor)]
+        spread = math.hypot(*(0.0 if math.isnan(error) else error for error in errors))
         return worse <= normal_quantile(0.5 + LEVEL / 2) * spread + 1e-9 * abs(self.floor.value)
 
 
