@@ -45,8 +45,8 @@ def penalty(facts: Facts, since: int) -> str:
 
 def a_penalty(facts: Facts) -> str:
     """What `penalty` asks for, in words: a model may have one that is too small."""
-    larger = any(float(facts.settings.get(flag) or 0) > 0 for flag in ("r1", "gamma"))
-    return f"a {'larger ' if larger else ''}zero-centred gradient penalty (R1)"
+    now = facts.settings.get("gamma" if "gamma_steps" in facts.settings else "r1")
+    return f"a {'larger ' if now else ''}zero-centred gradient penalty (R1)"
 
 
 def slower(facts: Facts, since: int, line: Line, times: int) -> str:

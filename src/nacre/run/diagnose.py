@@ -85,11 +85,11 @@ def diagnose(
         failure=failure,
         since=configuration.data_since(written),
     )
-    history = comparable(history, facts)
-    found = verdicts(history, facts, least=1 if measure else LEAST)
+    looks = comparable(history, facts)
+    found = verdicts(looks, facts, least=1 if measure else LEAST)
     step = int(history[-1]["step"]) if history else 0
-    note = "" if found else _silence(facts, step, len(history), measure)
-    return Diagnosis(path, tuple(found), step, facts.steps, len(history), last, note)
+    note = "" if found else _silence(facts, step, len(looks), measure)
+    return Diagnosis(path, tuple(found), step, facts.steps, len(looks), last, note)
 
 
 def _silence(facts: Facts, step: int, looks: int, measured: bool) -> str:
