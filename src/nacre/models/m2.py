@@ -126,7 +126,7 @@ class M2(nn.Module):
     def loss(self, batch: Batch, step: Step) -> tuple[Tensor, Logs]:
         """The mean of L(x, y) at labelled items, U(x) at the others (eq. 8), and α times the classifier's own loss (eq. 9)."""
         x, label = batch
-        x = self.looked_at(x, step.noise)[0]
+        x = self.looked_at(x, step.noise)
         log_q = self.classifier(x).log_softmax(1)
         labelled = (label >= 0).to(log_q.dtype)
         truth = F.one_hot(label.clamp(min=0), self.classes).to(log_q.dtype)
@@ -136,19 +136,17 @@ class M2(nn.Module):
         parts = {"elbo": elbo.mean(), "label_nll": wrong.mean(), "labelled": labelled.mean()}
         return self.alpha * wrong.mean() - elbo.mean(), parts | self.likelihood.bits(-elbo.mean())
 
-    def looked_at(self, x: Tensor, noise: Mapping[str, Tensor]) -> tuple[Tensor, Tensor | float]:
-        """What M2 sees of items, and what has to be added to its bound on that for one on the items, in nats: (N,).
+    def looked_at(self, x: Tensor, noise: Mapping[str, Tensor]) -> Tensor:
+        """What M2 learns from: items as the likelihood observes them, or z1 from q(z1|x)."""
+        return self.inferred(x, noise)[0] if self.below else self.likelihood.observe(x, noise)
 
-        Of M1+M2 these are z1 from q(z1|x), and log p(x|z1) - log q(z1|x).
-        """
-        if self.below is None:
-            return self.likelihood.observe(x, noise), 0.0
+    def inferred(self, x: Tensor, noise: Mapping[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+        """z1 from M1's q(z1|x), log q(z1|x) in nats, and the items as M1 observed them."""
         own = {name.removeprefix("below_"): value for name, value in noise.items() if name.startswith("below_")}
         x = self.below.likelihood.observe(x, own)
         mean, std = self.below.posterior(x)
         z = mean + std * own["z"]
-        likely = -self.below.likelihood.nll(self.below.decoder(z), x)
-        return z, likely - losses.gaussian_log_density(z, mean, 2 * std.log())
+        return z, losses.gaussian_log_density(z, mean, 2 * std.log()), x
 
     def features(self, x: Tensor) -> Tensor:
         """What M2 sees of items once it is trained: they themselves, or the mean of q(z1|x)."""
@@ -181,8 +179,12 @@ class M2(nn.Module):
 
     def log_likelihood(self, x: Tensor, noise: Mapping[str, Tensor]) -> Tensor:
         """-U(x) in nats (eq. 7), a lower bound on log p(x) that needs no label: (N, *shape) ↦ (N,)."""
-        x, rest = self.looked_at(x, noise)
-        return summed_out(self.bounds(x, noise["z"]), self.classifier(x).log_softmax(1)) + rest
+        if self.below is None:
+            x = self.likelihood.observe(x, noise)
+            return summed_out(self.bounds(x, noise["z"]), self.classifier(x).log_softmax(1))
+        z, log_q, x = self.inferred(x, noise)  # log p(x|z1) + log p(z1) - log q(z1|x)
+        inner = summed_out(self.bounds(z, noise["z"]), self.classifier(z).log_softmax(1))
+        return inner - log_q - self.below.likelihood.nll(self.below.decoder(z), x)
 
     def encode(self, x: Tensor) -> Tensor:
         """The mean of q(z|x,y) and the label y that the classifier finds likeliest: (N, *shape) ↦ (N, code_dim)."""
