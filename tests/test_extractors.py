@@ -520,9 +520,10 @@ class Stub(nn.Module):
 
 @pytest.fixture
 def stub(monkeypatch, tmp_path):
-    monkeypatch.setitem(
-        sys.modules, "transformers", SimpleNamespace(Dinov2Model=Stub, CLIPVisionModelWithProjection=Stub)
-    )
+    told = SimpleNamespace(is_progress_bar_enabled=lambda: False, disable_progress_bar=lambda: None)
+    models = {"Dinov2Model": Stub, "CLIPVisionModelWithProjection": Stub}
+    library = SimpleNamespace(**models, utils=SimpleNamespace(logging=told))
+    monkeypatch.setitem(sys.modules, "transformers", library)
     (tmp_path / "config.json").write_text("{}")
     return tmp_path
 
@@ -535,6 +536,7 @@ def test_transformers_are_asked_for_safe_local_weights_and_given_standard_colour
     asked = {**Stub.asked}
     assert asked.pop("folder") == str(stub)
     assert asked["local_files_only"] and asked["use_safetensors"] and asked["dtype"] == torch.float32  # noqa: PT018
+    assert asked["trust_remote_code"] is False
     grey = torch.full((2, 1, 9, 15), 0.5)
     mean, std = {
         "dinov2": ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]),
@@ -556,13 +558,14 @@ def test_without_transformers_or_its_files_a_sentence_says_so(tmp_path, monkeypa
         transformer("clip", tmp_path)
     (tmp_path / "config.json").write_text("{}")
     monkeypatch.setitem(sys.modules, "transformers", None)
-    with pytest.raises(ConfigError, match="need transformers"):
+    with pytest.raises(ConfigError, match="needs transformers"):
         transformer("clip", tmp_path)
 
 
 @pytest.mark.parametrize("kind", ["dinov2", "clip"])
 def test_tiny_models_of_transformers_are_read(kind, tmp_path):
-    transformers = pytest.importorskip("transformers")
+    import transformers
+
     torch.manual_seed(0)
     tiny = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
     if kind == "dinov2":

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from nacre import images
-from nacre.data.captions import tokens, unknown, words
+from nacre.data.captions import unknown, words
+from nacre.data.sentences import reader_of
 from nacre.engine import checkpoint, folder, sampling
 from nacre.engine.numerics import device_for
 from nacre.errors import CapabilityError, CheckpointError, ConfigError, ShapeError
@@ -81,10 +82,12 @@ class Pretrained:
         steps: int = 0,
         truncation: float | None = None,
         batch_size: int = sampling.CHUNK,
+        text_encoder: str | None = None,
     ) -> Tensor:
         """`count` images of each prompt, of a model that learned from captions: (prompts · count, *shape), prompt by prompt.
 
-        Image i of every prompt has the same latent. Words that training never saw are read by their letters.
+        Image i of every prompt has the same latent. Words that training never saw are read by their letters, or by the
+        sentence encoder that the model was trained with.
 
         Args:
             prompts: texts.
@@ -92,10 +95,11 @@ class Pretrained:
             seed: of the latents.
             steps: images on the way from one prompt to the next, both included; 0 for the prompts alone.
             truncation: as in `sample`.
+            text_encoder: folder of the model's sentence encoder, if it is no longer where it was.
 
         Raises:
             CapabilityError: the model has read no captions.
-            ConfigError: no prompt, an empty one, or fewer than two to walk between.
+            ConfigError: no prompt, an empty one, or fewer than two to walk between; the sentence encoder is another one.
         """
         module = self.module
         if not isinstance(module, SamplesFromText) or not module.words:
@@ -108,8 +112,9 @@ class Pretrained:
             raise ConfigError("a walk takes two prompts and two steps at least.")
         if count < 1:
             raise ConfigError(f"the number of images must be 1 or more, got {count}.")
+        told = torch.from_numpy(reader_of(module, text_encoder)(prompts))
         with sampling.evaluating(module):
-            vectors = module.read(torch.from_numpy(tokens(prompts)).to(device_of(module))).cpu()
+            vectors = module.read(told.to(device_of(module))).cpu()
         if steps:
             shares = torch.linspace(0, 1, steps)[:, None]
             ways = [torch.lerp(one, other, shares) for one, other in pairwise(vectors)]
@@ -118,7 +123,7 @@ class Pretrained:
         return sampling.imagine(module, texts, numbers, seed=seed, chunk=batch_size, truncation=truncation)
 
     def unknown_words(self, prompt: str) -> list[str]:
-        """The words of a prompt that training never saw."""
+        """The words of a prompt that the captions of training never had."""
         return unknown(prompt, self.facts.get("vocabulary") or ())
 
     def encode(self, items: Tensor | np.ndarray, *, batch_size: int = sampling.CHUNK) -> Tensor:

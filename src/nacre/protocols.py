@@ -159,7 +159,8 @@ class JudgesTranslations(Protocol):
 class SamplesFromText(Protocol):
     """Samples of captions: `sample` takes as "text" in its noise what `read` makes of them.
 
-    Captions are (N, words, features) integers, as `data.captions` makes them. `words` is 0 where the model was built without;
+    Captions are (N, words, features) integers, as `data.captions` makes them, or (N, D) vectors of the sentence encoder that
+    `text_encoder` and `text_origin` name (`data.sentences`). `words` is 0 where the model was built without;
     `remember` keeps some to sample from when no text is given.
     """
 

@@ -58,6 +58,12 @@ OWN = [
     Field("shard", str | None, None, "of --format: k/K for shard k of K alone, k from 0, the same as in the whole"),
     Field("prompt", str | None, None, "a text, for a model that learned from captions; -n images of it"),
     Field("prompts", str | None, None, "a file of texts, one a line; -n images of each, a row of the grid"),
+    Field(
+        "text_encoder",
+        str | None,
+        None,
+        "of --prompt: folder of the sentence encoder that the model was trained with, if it is elsewhere now",
+    ),
     Field("to", str | None, None, "of --prompt: a second text, for -n images on the way from one to the other"),
     Field(
         "numbered",
@@ -78,6 +84,8 @@ def main(argv: Sequence[str]) -> int:
     model = using.model_of(parsed)
     if parsed.prompt is not None or parsed.prompts is not None:
         return of_prompts(parsed, model)
+    if parsed.text_encoder is not None:
+        raise ConfigError("--text-encoder reads the text of --prompt or --prompts; give one, or leave it out.")
     if parsed.to is not None:
         raise ConfigError("--to ends a walk that --prompt begins; give both.")
     count = 64 if parsed.n is None else parsed.n
@@ -153,11 +161,13 @@ def of_prompts(parsed: Any, model: Pretrained) -> int:
     unread = sorted({word for prompt in prompts for word in model.unknown_words(prompt)})
     count = (8 if len(prompts) == 1 or parsed.to else 4) if parsed.n is None else parsed.n
     rest = {"seed": parsed.seed or 0, "truncation": parsed.truncation, "batch_size": using.batch_size(parsed)}
+    rest |= {"text_encoder": parsed.text_encoder}
     walk = parsed.to is not None
     items = model.imagine(*prompts, count=1 if walk else count, steps=count if walk else 0, **rest)
     out = Path(parsed.out or "samples.png")
     using.write_items(out, items, columns=count)
-    note = f" (never seen in training, read by their letters: {', '.join(unread[:10])})" if unread else ""
+    how = "by the sentence encoder" if getattr(model.module, "text_origin", None) else "by their letters"
+    note = f" (never seen in training, read {how}: {', '.join(unread[:10])})" if unread else ""
     sentence = f"{len(items)} images of {len(prompts)} prompt{'s' if len(prompts) > 1 else ''} in {out}{note}"
     return using.answer(parsed.json, sentence, count=len(items), prompts=prompts, unknown_words=unread, out=str(out))
 
@@ -165,6 +175,8 @@ def of_prompts(parsed: Any, model: Pretrained) -> int:
 def _prompts(parsed: Any) -> list[str]:
     if parsed.prompts is None:
         return [parsed.prompt] + ([parsed.to] if parsed.to is not None else [])
+    if parsed.text_encoder is not None:
+        raise ConfigError("--text-encoder reads the text of --prompt or --prompts; give one, or leave it out.")
     if parsed.to is not None:
         raise ConfigError("--to ends a walk that --prompt begins; leave --prompts out.")
     try:

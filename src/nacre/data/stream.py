@@ -129,19 +129,21 @@ class Captioned:
     Args:
         stream: of the images.
         tokens: (rows, words, features): one caption for each of the stream's rows, in their order, as numbers.
+        told: (rows, …): what the model is told of each; by default these numbers.
     """
 
-    def __init__(self, stream: Stream, tokens: np.ndarray) -> None:
+    def __init__(self, stream: Stream, tokens: np.ndarray, told: np.ndarray | None = None) -> None:
         self.stream, self.device = stream, stream.device
         flat = tokens.reshape(len(tokens), -1)
         _, first, meaning = np.unique(flat, axis=0, return_index=True, return_inverse=True)
         if len(first) < 2:
             raise DataError("a model that reads needs two different captions at least.")
-        self.meaning, self.distinct, self.near = meaning.ravel(), tokens[first], Near(tokens[first])
+        self.meaning, self.near = meaning.ravel(), Near(tokens[first])
+        self.distinct = (tokens if told is None else told)[first]
         self.row = {int(row): place for place, row in enumerate(stream.rows)}
 
     def batch(self, step: int) -> tuple[Tensor, Tensor, Tensor]:
-        """This rank's part of a step's batch, on the device: (M, C, H, W), (M, words, features), (M, WRONG, words, features)."""
+        """This rank's part of a step's batch, on the device: (M, C, H, W), and what is told: (M, …) and (M, WRONG, …)."""
         stream = self.stream
         items = stream.batch(step)
         chosen = stream.indices(step)[stream.part.start : stream.part.stop]

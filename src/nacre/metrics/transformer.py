@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from nacre import images
-from nacre.errors import CheckpointError, ConfigError
+from nacre.data import hugging_face
+from nacre.errors import ConfigError
 from nacre.metrics import resizing
 from nacre.metrics.extractors import Card, Extractor, weights_sha256
 
@@ -93,27 +94,7 @@ def transformer(kind: str, folder: Path) -> Extractor:
     """
     if kind not in KINDS:
         raise ConfigError(f"the kinds are {', '.join(KINDS)}; got {kind!r}.")
-    if not (folder / "config.json").is_file():
-        raise ConfigError(f"there is no model folder at {folder}; it should hold config.json and model.safetensors.")
-    model = _loaded(KINDS[kind].model, folder)
+    model = hugging_face.loaded(KINDS[kind].model, folder)
     network = Vision(model, KINDS[kind])
     card = Card(kind=kind, sha256=weights_sha256(model.state_dict()), protocol=PROTOCOL)
     return Extractor(network, KINDS[kind].dim(model.config), card)
-
-
-def _loaded(name: str, folder: Path) -> nn.Module:
-    """A model of transformers from a folder: from safetensors only, all of its weights, and no code of the folder's."""
-    try:
-        import transformers
-    except ImportError:
-        raise ConfigError("DINOv2 and CLIP need transformers; install nacre[transformers].") from None
-    try:
-        model, found = getattr(transformers, name).from_pretrained(
-            str(folder), local_files_only=True, use_safetensors=True, output_loading_info=True, dtype=torch.float32
-        )
-    except (OSError, ValueError, RuntimeError) as error:
-        reason = " ".join(str(error).split())[:120]
-        raise CheckpointError(f"{folder} holds no {name} that can be read ({reason}).") from None
-    if found["missing_keys"]:
-        raise CheckpointError(f"{folder} lacks weights of {name}: {sorted(found['missing_keys'])[0]} among others.")
-    return model

@@ -13,9 +13,10 @@ from torch.optim import Adam
 from nacre import augment as augmentation
 from nacre import losses
 from nacre.data.captions import BUCKETS, FEATURES
+from nacre.data.sentences import sentence_encoder
 from nacre.errors import ConfigError, at_least
 from nacre.networks import Shape, is_image
-from nacre.networks.text import ImageEncoder, TextEncoder
+from nacre.networks.text import ImageEncoder, SentenceReader, TextEncoder
 from nacre.networks.tree import ScaleJudge, Tree, initialise, scale_shapes, smaller
 from nacre.protocols import ALWAYS, Batch, Logs, Objective, Step
 from nacre.seeds import category, normal, uniform
@@ -40,6 +41,10 @@ class StackGAN(nn.Module):
     Args:
         shape: shape of an image: (channels, height, width) in [0, 1].
         words: words of a caption that are read, given by the data; 0 for a model without text.
+        text_encoder: folder of a frozen sentence encoder, as Hugging Face's hub has them (config.json, model.safetensors and
+            the tokenizer), which reads captions in place of the small one; needs transformers.
+        text_origin: what `text_encoder` is: size of its vectors, tokens that it reads, hash of its weights. It is filled in,
+            so that prompts are read by the same one.
         latent_dim: size of the latent.
         text_dim: size of a caption's vector.
         condition_dim: size of the condition that is drawn from it (conditioning augmentation).
@@ -65,6 +70,8 @@ class StackGAN(nn.Module):
         shape: Shape,
         *,
         words: int = 0,
+        text_encoder: str | None = None,
+        text_origin: dict[str, Any] | None = None,
         latent_dim: int = 64,
         text_dim: int = 128,
         condition_dim: int = 64,
@@ -95,11 +102,15 @@ class StackGAN(nn.Module):
         self.matching = matching if self.matching_steps else 0.0
         self.kl_weight, self.alone, self.augment = kl_weight, alone, augment
         self.color = (0.0 if words else 50.0) if color is None else color
+        self.text_encoder = text_encoder
+        if text_encoder and text_origin is None:
+            text_origin = sentence_encoder(text_encoder).origin
+        self.text_origin: dict[str, Any] | None = text_origin
         self.prior = {"z": normal(latent_dim)}
         if words:
-            self.text, self.eye = TextEncoder(BUCKETS, text_dim), ImageEncoder(shape, text_dim, judge_width)
+            self.text, self.eye = self.reading(text_dim), ImageEncoder(shape, text_dim, judge_width)
             self.augmentation = nn.Linear(text_dim, 4 * condition_dim).apply(initialise)
-            self.register_buffer("examples", torch.zeros(EXAMPLES, words, FEATURES, dtype=torch.int32))
+            self.register_buffer("examples", self.blank())
             self.prior |= {"condition": normal(condition_dim), "caption": category(EXAMPLES)}
         self.generator = Tree(latent_dim + self.condition_dim, self.shapes, width=width, blocks=blocks)
         judges = [ScaleJudge(each, self.condition_dim, width=judge_width) for each in self.shapes]
@@ -110,8 +121,18 @@ class StackGAN(nn.Module):
         """By the time of one step, two cores take about 50 minutes at 64 pixels."""
         return {"steps": 10_000, "batch_size": 32}
 
+    def reading(self, dim: int) -> nn.Module:
+        """The network that captions, as they are told, go through first."""
+        return SentenceReader(self.text_origin["dim"], dim) if self.text_origin else TextEncoder(BUCKETS, dim)
+
+    def blank(self) -> Tensor:
+        """Captions of nothing, as many as are kept."""
+        if self.text_origin:
+            return torch.zeros(EXAMPLES, self.text_origin["dim"])
+        return torch.zeros(EXAMPLES, self.words, FEATURES, dtype=torch.int32)
+
     def remember(self, captions: Tensor) -> None:
-        """Keep captions to sample from: (M, words, features), M ≥ 1, repeated as often as need be."""
+        """Keep captions to sample from, as they are told: M ≥ 1, repeated as often as need be."""
         rows = torch.arange(EXAMPLES) % len(captions)
         self.examples: Tensor
         self.examples.copy_(captions[rows])
@@ -233,7 +254,7 @@ class StackGAN(nn.Module):
         return z if condition is None else torch.cat([condition, z], 1)
 
     def read(self, captions: Tensor) -> Tensor:
-        """The unit vectors of captions: (N, words, features) ↦ (N, text_dim)."""
+        """The unit vectors of captions: (N, words, features), or (N, D) of a sentence encoder, ↦ (N, text_dim)."""
         vectors: Tensor = self.text(captions)
         return vectors
 

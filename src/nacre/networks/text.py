@@ -42,6 +42,17 @@ class TextEncoder(nn.Module):
         return F.normalize(self.sentence(torch.cat([mean, largest], 1)), dim=1).view(*captions.shape[:-2], -1)
 
 
+class SentenceReader(nn.Module):
+    """Vectors of a frozen sentence encoder ↦ unit vectors: (…, inputs) ↦ (…, dim), by one linear layer."""
+
+    def __init__(self, inputs: int, dim: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(inputs, dim)
+
+    def forward(self, sentences: Tensor) -> Tensor:
+        return F.normalize(self.linear(sentences), dim=-1)
+
+
 class ImageEncoder(nn.Module):
     """Images ↦ unit vectors, with which captions are compared: (N, C, H, W) in [0, 1] ↦ (N, dim)."""
 

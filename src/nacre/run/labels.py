@@ -2,12 +2,13 @@
 
 import dataclasses
 import logging
+from typing import Any
 
 import numpy as np
 from torch import nn
 
 from nacre.data import DataSet
-from nacre.data.captions import WORDS, unread
+from nacre.data.sentences import Reader, Words, sentence_encoder
 from nacre.errors import ConfigError
 from nacre.networks import is_image
 from nacre.spec import Spec, fields, find_class
@@ -34,7 +35,7 @@ def fitted(chosen: Spec, dataset: DataSet, conditional: bool) -> Spec:
     if getattr(target, "sides", None) and dataset.other is not None and "channels_b" not in decided:
         decided["channels_b"] = dataset.other.shape[0]
     if getattr(target, "captioned", False) and "words" not in decided:
-        decided["words"] = words_in(chosen.name, dataset)
+        decided |= reading(chosen, dataset)
     if dataset.other is not None and not getattr(target, "sides", None):
         logger.warning(f"{chosen.name} learns from {dataset.source} alone; --data-b is for models that translate")
     few = too_few(dataset.shape, len(dataset.rows("train")))
@@ -44,19 +45,33 @@ def fitted(chosen: Spec, dataset: DataSet, conditional: bool) -> Spec:
     return dataclasses.replace(chosen, parameters=decided)
 
 
-def words_in(name: str, dataset: DataSet) -> int:
-    """Words that a model is to read of each caption: 0 if there are none; says what is left out."""
+def reading(chosen: Spec, dataset: DataSet) -> dict[str, Any]:
+    """What a model is told of captions: how many words it is to read, and what its sentence encoder is, if it has one.
+
+    Raises:
+        ConfigError, CheckpointError: the sentence encoder cannot be read.
+    """
+    folder = chosen.parameters.get("text_encoder")
+    if folder is None:
+        return {"words": words_in(chosen.name, dataset, Words())}
+    encoder = sentence_encoder(folder)
+    return {"words": words_in(chosen.name, dataset, encoder), "text_origin": encoder.origin}
+
+
+def words_in(name: str, dataset: DataSet, reader: Reader) -> int:
+    """Words, or tokens, that a model is to read of each caption: 0 if there are none; says what is left out."""
     captions = [] if dataset.captions is None else [dataset.captions[row] for row in dataset.rows("train")]
     told = [caption for caption in captions if caption]
     if not told:
         logger.info(f"{dataset.source} has no captions, so that {name} learns without")
         return 0
-    bare, long = len(captions) - len(told), sum(unread(caption) > 0 for caption in told)
+    bare, long = len(captions) - len(told), sum(reader.unread(caption) > 0 for caption in told)
     if bare:
         logger.warning(f"{bare:,} of {len(captions):,} images to train on have no caption and are left out")
     if long:
-        logger.warning(f"{long:,} captions have more than {WORDS} words, of which the first {WORDS} are read")
-    return WORDS
+        most = f"{reader.longest} {reader.unit}"
+        logger.warning(f"{long:,} captions have more than {most}, of which the first {reader.longest} are read")
+    return reader.longest
 
 
 def too_few(shape: tuple[int, ...], count: int) -> bool:

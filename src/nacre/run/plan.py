@@ -14,7 +14,7 @@ from torch import nn
 
 from nacre import data
 from nacre.data import DataSet, DataSettings
-from nacre.data.captions import tokens
+from nacre.data.sentences import reader_of
 from nacre.engine import numerics
 from nacre.engine.lock import locked
 from nacre.engine.ranks import ALONE, Ranks
@@ -101,7 +101,8 @@ def _introduce(model: nn.Module, dataset: DataSet) -> None:
     """Give a model captions to sample from: some of the training set, spread evenly."""
     rows = described(dataset, "train")
     some = rows[:: max(1, len(rows) // KEPT)]
-    model.remember(torch.from_numpy(tokens([(dataset.captions or ())[row] for row in some])))  # type: ignore[operator]
+    told = reader_of(model)([(dataset.captions or ())[row] for row in some])
+    model.remember(torch.from_numpy(told))  # type: ignore[operator]
 
 
 @contextmanager

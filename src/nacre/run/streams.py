@@ -9,6 +9,7 @@ from torch import nn
 from nacre import seeds
 from nacre.data import DataSet, captions, sides
 from nacre.data.dataset import Split
+from nacre.data.sentences import reader_of
 from nacre.data.stream import Batches, Captioned, Pairs, Stream
 from nacre.engine.ranks import ALONE, Ranks
 from nacre.engine.settings import Training
@@ -28,9 +29,9 @@ def stream_of(
         return _pairs(dataset, training, model, common)
     if words_of(model):
         rows = described(dataset, "train")
-        told = captions.tokens([(dataset.captions or ())[row] for row in rows])
+        texts = [(dataset.captions or ())[row] for row in rows]
         stream = Stream(dataset.items, rows, seed=training.seed, mirror=dataset.mirror, **common)
-        return Captioned(stream, told)
+        return Captioned(stream, captions.tokens(texts), reader_of(model)(texts))
     labels = labels_of(model, dataset)
     return Stream(
         dataset.items,
