@@ -83,6 +83,42 @@ def test_adam_is_torchs(optimizer):
     assert {float(state["step"]) for state in ours.state.values()} == {8.0}
 
 
+def stale(optimizer, turns, again=None):
+    """A weight that gets a gradient every time beside one that gets no more after the first; where it stands at the end."""
+    weights = torch.nn.Parameter(torch.tensor([1.0, 1.0]))
+    descent = optimizer([weights])
+    step = fast(descent) if again is not None else descent.step
+    for turn in range(turns):
+        if turn == again:
+            descent.load_state_dict(copy.deepcopy(descent.state_dict()))
+        weights.grad = torch.tensor([0.1 * (-1) ** turn, float(turn == 0)])
+        step()
+    return weights.detach(), descent.state[weights]
+
+
+def test_moments_that_no_longer_count_are_zero_and_no_weight_moves_for_it():
+    """Else they are subnormal after some 850 steps, and slow."""
+    adam = partial(Adam, lr=0.01)
+    (plain, slow), (ours, quick) = stale(partial(adam, fused=False, foreach=False), 2000), stale(adam, 2000, again=-1)
+    smallest = torch.finfo(torch.float32).tiny
+    assert 0 < slow["exp_avg"][1] < smallest
+    assert quick["exp_avg"][1] == 0
+    assert quick["exp_avg"][0] != 0
+    assert quick["exp_avg_sq"][1] > 0
+    torch.testing.assert_close(ours, plain)
+
+
+@pytest.mark.parametrize("again", [3, 64, 100, 200])
+def test_moments_vanish_at_the_same_steps_in_a_run_that_was_stopped(again):
+    (whole, one), (parts, other) = (stale(partial(Adam, lr=0.01), 400, again=at) for at in (-1, again))
+    assert torch.equal(whole, parts)
+    assert all(torch.equal(one[name], other[name]) for name in ("exp_avg", "exp_avg_sq", "step"))
+
+
+def test_an_epsilon_that_moments_are_beside_nothing_of_keeps_them():
+    assert stale(partial(Adam, lr=0.01, eps=1e-20), 600, again=-1)[1]["exp_avg"][1] > 0
+
+
 def test_micro_batches_give_the_same_step():
     x = torch.randn(4, 1)
     weights = []
