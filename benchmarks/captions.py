@@ -3,8 +3,8 @@
     python benchmarks/captions.py train digits --data DATA [--runs runs/captions]
     python benchmarks/captions.py judge digits --data DATA [--runs runs/captions]
 
-and the same for emoji. DATA is the folder that holds mnist/, emoji-noto-64.zip and emoji-twemoji-64.zip. Training goes on with a
-run that is there already.
+and the same for emoji, and for emoji-sentences, which is trained with --text-encoder FOLDER, a frozen sentence encoder. DATA is
+the folder that holds mnist/, emoji-noto-64.zip and emoji-twemoji-64.zip. Training goes on with a run that is there already.
 
 Digits protocol: 20,000 training digits in the colours of 448 captions, 32×32 (benchmarks/colored_digits.py, which says how the
 judge reads them); 8 samples of each of the 112 captions that were held out, as many of the first 112 others, and real test digits
@@ -41,7 +41,7 @@ from likelihood import seconds_of
 from nacre import images
 from nacre.cli.sheets import enlarged
 from nacre.data import DataSettings, load
-from nacre.data.captions import tokens
+from nacre.data.sentences import reader_of
 from nacre.engine import pictures
 from nacre.run import fork
 
@@ -58,24 +58,30 @@ COMMON: dict[str, Any] = {
 SETTINGS: dict[str, dict[str, Any]] = {
     "digits": {"matching_steps": 800, "judge_width": 24, "ema": 0.995},
     "emoji": {"image_size": 32, "augment": False},
+    "emoji-sentences": {"image_size": 32, "lr": 5e-4, "lr_schedule": "flat-linear", "ema": 0.998},
 }
 FAST: dict[str, Any] = {"lr": 5e-4, "ema": 0.995}
 FALLING: dict[str, Any] = {"lr_schedule": "flat-linear", "ema": 0.998}
 STAGES: dict[str, list[tuple[int, dict[str, Any]]]] = {
     "digits": [(1_500, FAST), (6_277, FALLING)],
     "emoji": [(2_454, FAST), (4_621, FALLING | {"augment": True})],
+    "emoji-sentences": [],
 }
 """Steps at which a run is forked, and with what: first it is a run at the model's own learning rates."""
 
-STEPS = {"digits": 11_000, "emoji": 10_000}
+STEPS = {"digits": 11_000, "emoji": 10_000, "emoji-sentences": 9_000}
 EACH, CANDIDATES, DRAWS, RESAMPLES, SHOWN = 8, 100, 10, 1_000, 64
 STYLES = ("noto", "twemoji")
-PICTURES = {"digits": Path("docs/captions-digits.png"), "emoji": Path("docs/captions.png")}
+PICTURES = {
+    "digits": Path("docs/captions-digits.png"),
+    "emoji": Path("docs/captions.png"),
+    "emoji-sentences": Path("docs/captions-sentences.png"),
+}
 
 
 def source_of(name: str, data: Path, runs: Path) -> str:
     """What nacre trains on."""
-    if name == "emoji":
+    if name != "digits":
         return str(data / "emoji-noto-64.zip")
     return str(colored_digits.write(runs / "digits.npz", f"mnist:{data / 'mnist'}"))
 
@@ -203,8 +209,9 @@ def judge_emoji(model: nacre.Pretrained, data: Path, runs: Path, picture: Path) 
 
 def nearest(model: nacre.Pretrained, wanted: list[str], among: list[str]) -> Tensor:
     """Which of some captions the model's text encoder finds nearest to each wanted one: (wanted,)."""
+    module, read = model.module, reader_of(model.module)
     with torch.no_grad():
-        one, other = (model.module.read(torch.from_numpy(tokens(texts))) for texts in (wanted, among))  # type: ignore[operator]
+        one, other = (module.read(torch.from_numpy(read(texts))) for texts in (wanted, among))  # type: ignore[operator]
     return (one @ other.T).argmax(1)
 
 
@@ -264,22 +271,27 @@ def main() -> None:
     parser.add_argument("name", choices=list(SETTINGS))
     parser.add_argument("--data", type=Path, required=True, help="folder of the data sets")
     parser.add_argument("--runs", type=Path, default=Path("runs/captions"), help="folder of the runs")
+    parser.add_argument("--text-encoder", type=Path, help="of emoji-sentences: folder of a frozen sentence encoder")
     parser.add_argument("--steps", type=int, help="another length than the protocol's")
     parser.add_argument("--results", type=Path, default=rows.RESULTS, help="folder of the rows")
     asked = parser.parse_args()
     if asked.part == "referee":
         referee_of(asked.data, asked.runs)
     elif asked.part == "train":
-        train(asked.name, asked.data, asked.runs, asked.steps or STEPS[asked.name])
+        if (asked.name == "emoji-sentences") != (asked.text_encoder is not None):
+            parser.error("emoji-sentences, and only that, is trained with --text-encoder")
+        train(asked.name, asked.data, asked.runs, asked.steps or STEPS[asked.name], asked.text_encoder)
     else:
         judge(asked.name, asked.data, asked.runs, asked.results)
 
 
-def train(name: str, data: Path, runs: Path, steps: int) -> None:
+def train(name: str, data: Path, runs: Path, steps: int, text_encoder: Path | None) -> None:
     """A run, its forks, and the last one to its end, from wherever all that stands."""
     stages = STAGES[name]
-    if not place(name, runs, 1).exists():
-        settings = {**COMMON, **SETTINGS[name], "steps": stages[0][0]}
+    if not stages or not place(name, runs, 1).exists():
+        settings = {**COMMON, **SETTINGS[name], "steps": stages[0][0] if stages else steps}
+        if text_encoder is not None:
+            settings["text_encoder"] = str(text_encoder)
         faces.trained("stackgan", place(name, runs, 0), data=source_of(name, data, runs), **settings)
     for number, (at, changed) in enumerate(stages, 1):
         own, until = place(name, runs, number), stages[number][0] if number < len(stages) else steps
@@ -307,10 +319,10 @@ def judge(name: str, data: Path, runs: Path, results: Path) -> None:
     values |= {"train_minutes": seconds / 60, "steps": max(line["step"] for line in history)}
     for key, value in values.items():
         print(f"{key}: {value:.4g}")
-    protocol = next(part for part in (__doc__ or "").split("\n\n") if part.lower().startswith(name))
+    protocol = next(part for part in (__doc__ or "").split("\n\n") if part.lower().startswith(name.split("-")[0]))
     forks = "; ".join(f"from step {at} on a fork of it, {changed}" for at, changed in STAGES[name])
     told = f"{' '.join(protocol.split())} nacre train stackgan, seed 0, {COMMON | SETTINGS[name]}; {forks}"
-    facts = {"threads": torch.get_num_threads()}
+    facts = {"threads": torch.get_num_threads(), "text_encoder": model.spec.complete()["text_origin"]}
     print(rows.write_row(f"captions-{name}", told, values, [0], n, results=results, wall_seconds=seconds, **facts))
 
 
