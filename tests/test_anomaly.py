@@ -152,7 +152,8 @@ def test_from_the_command_line(run, items, capsys):
     assert main(["anomaly", str(run), "looked-at", "--data", "digits", "--method", "features", "--sheet", "none"]) == 0
     for words, sentence in (
         (["looked-at", "--method", "realness"], "VAE has no discriminator"),
-        (["looked-at", "--rate", "2"], "--rate a share between 0 and 1"),
+        (["looked-at", "--rate", "2"], "--rate takes a share between 0 and 1, as .05; got 2."),
+        (["looked-at", "--out", "a.txt"], "--out takes a .csv, got a.txt."),
         (["nowhere"], "nowhere"),
     ):
         assert main(["anomaly", str(run), *words]) == 2

@@ -170,7 +170,34 @@ def test_images_out_of_reach_are_named(runs, capsys, tmp_path):
 
 def test_images_of_another_size_are_resized_with_a_note(runs, capsys, tmp_path):
     _, err = told(capsys, "invert", runs["gan"], runs["root"] / "large.png", *SHORT, "--out", tmp_path / "i.npz")
-    assert "8x8 and grey" in err
+    assert "1 of 1 images were of another size, and made 8x8" in err
+
+
+def test_many_images_are_one_note_and_what_was_not_cut_is_not_said_to_be(runs, capsys, tmp_path):
+    coloured = []
+    for number in range(3):
+        coloured.append(tmp_path / f"{number}.png")
+        Image.fromarray(np.full((8, 8, 3), 60 * number, np.uint8)).save(coloured[-1])
+    for command in (["interpolate", runs["vae"], *coloured], ["reconstruct", runs["vae"], *coloured]):
+        _, err = told(capsys, *command, "--out", tmp_path / "out.npz")
+        assert [line for line in err.splitlines() if "images" in line] == ["3 of 3 images made grey."]
+
+
+def test_a_list_that_is_half_of_numbers_is_neither_samples_nor_a_file(runs, capsys):
+    words = ["arithmetic", runs["vae"], "--plus", "1,2,x", "--minus", "3", "--to", "4"]
+    assert "samples are listed by their numbers, as 3,17,42; 'x' in '1,2,x' is none" in refused(capsys, *words)
+
+
+def test_the_sign_before_a_long_name_stays():
+    from PIL import ImageFont
+
+    from nacre.cli.sheets import _shortened
+
+    font = ImageFont.load_default()
+    short = _shortened("+ faces/smiling/0123456789.png", 60, font)
+    assert short.startswith("+ …")
+    assert short.endswith(".png")
+    assert font.getlength(short) <= 60
 
 
 def test_what_cannot_be_inverted(runs, capsys, tmp_path):

@@ -483,9 +483,11 @@ def test_what_is_no_direction_is_refused(tmp_path):
 
     save_file({"direction": torch.zeros(3)}, tmp_path / "other.safetensors")
     (tmp_path / "broken.safetensors").write_bytes(b"no")
-    for name in ("other", "broken", "missing"):
+    for name in ("other", "broken"):
         with pytest.raises(CheckpointError):
             editing.Direction.load(tmp_path / f"{name}.safetensors")
+    with pytest.raises(ConfigError, match=r"there is no direction at .*missing.safetensors"):
+        editing.Direction.load(tmp_path / "missing.safetensors")
 
 
 def test_the_promised_names_are_there():

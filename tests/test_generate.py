@@ -80,8 +80,9 @@ def test_single_files_lie_in_a_folder_for_each_shard(run, capsys):
 def test_what_cannot_be_meant_is_refused(run, capsys):
     sampled(capsys, run, "-n", 20, "--format", "npz", "--shards", 2, "--out", "samples")
     for words, sentence in (
-        (["-n", 20, "--format", "npz", "--shards", 2, "--out", "samples", "--seed", 1], "holds other samples: seed"),
-        (["-n", 20, "--format", "npz", "--shards", 4, "--out", "samples"], "holds other samples: shards"),
+        (["-n", 20, "--format", "npz", "--shards", 2, "--out", "samples", "--seed", 1], "(seed 0 there, 1 asked for)"),
+        (["-n", 30, "--format", "npz", "--shards", 2, "--out", "samples"], "(count 20 there, 30 asked for)"),
+        (["-n", 20, "--format", "npz", "--shards", 4, "--out", "samples"], "(shards 2 there, 4 asked for)"),
         (["-n", 20, "--format", "npz", "--shard", "3/3"], "--shard takes k/K"),
         (["-n", 20, "--format", "npz", "--shards", 30], "no such shard"),
         (["-n", 20, "--shards", 2], "are of --format"),

@@ -54,8 +54,10 @@ def main(argv: Sequence[str]) -> int:
     parser = using.image_parser("anomaly", "Tell which items are not of the kind that a model has learned.", OWN)
     parsed = flags.parse(parser, argv)
     out, rate = Path(parsed.out or "anomalies.csv"), 0.05 if parsed.rate is None else parsed.rate
-    if out.suffix != ".csv" or not 0 < rate < 1:
-        raise ConfigError(f"--out takes a .csv and --rate a share between 0 and 1; got {out} and {rate:g}.")
+    if out.suffix != ".csv":
+        raise ConfigError(f"--out takes a .csv, got {out}.")
+    if not 0 < rate < 1:
+        raise ConfigError(f"--rate takes a share between 0 and 1, as .05; got {rate:g}.")
     model = using.model_of(parsed)
     detector = Detector(model.module, parsed.method or "auto", seed=parsed.seed or 0)
     named = given(parsed.images, model.shape)

@@ -173,7 +173,7 @@ def _sheet(to: Letter, items: Tensor, strengths: Sequence[float]) -> np.ndarray:
 def letter(words: Sequence[str], model: Pretrained, parsed: Any, *, each: bool = False) -> Letter:
     """Codes of what some words name; with `each` one a word: its image's, or the mean of its folder or numbers."""
     search, seed = codes.search_of(parsed), parsed.seed or 0
-    found = [codes.coded(word, model, search, seed=seed, most=parsed.most) for word in words]
+    found = codes.coded(words, model, search, seed=seed, most=parsed.most)
     sampled = all(one.sampled for one in found)
     if not each:
         return Letter(torch.cat([one.codes for one in found]), [name for one in found for name in one.names], sampled)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from nacre.cli import flags
-from nacre.cli.given import given, numbers
+from nacre.cli.given import Given, each, numbers
 from nacre.data.progress import bar
 from nacre.editing import latents
 from nacre.editing.inversion import Inversion, Search, find, invert
@@ -58,26 +58,40 @@ def label_of(parsed: Any, model: Pretrained, count: int) -> Tensor | None:
     return torch.full((count,), model.class_number(parsed.label))
 
 
-def coded(word: str, model: Pretrained, search: Search, *, seed: int, most: int | None = None) -> Coded:
-    """The codes of one word: an image's, those of a folder's images, or of samples by their numbers ("3,17,42").
+def coded(
+    words: Sequence[str], model: Pretrained, search: Search, *, seed: int, most: int | None = None
+) -> list[Coded]:
+    """The codes of each word: an image's, those of a folder's images, or of samples by their numbers ("3,17,42").
 
     Args:
-        word: a path, a data source, or numbers.
+        words: paths, data sources, or numbers.
         model: encodes, or decodes.
         search: how, where there is no encoder.
         seed: of the samples and of the search.
         most: images of a folder; by default 1,000, or 64 where they have to be searched for.
     """
     latents.decoding(model.module)
-    if (listed := numbers(word)) is not None:
-        codes = latents.numbered_codes(model.module, listed, seed=seed).cpu()
-        return Coded(codes, latents.decode(model.module, codes).cpu(), [f"sample {n}" for n in listed], True)
     if most is None:
         most = MOST[0] if isinstance(model.module, Encodes) else MOST[1]
-    named = given([word], model.shape, most=most)
-    found = found_by(model, named.items, search, seed=seed)
-    tell_missed(found, named.names, search)
-    return Coded(found.codes.cpu(), named.items, named.names, False)
+    listed = [numbers(word) for word in words]
+    seen = each([word for word, own in zip(words, listed, strict=True) if own is None], model.shape, most=most)
+    codes = iter(_codes_of(seen, model, search, seed))
+    return [next(codes) if own is None else _sampled(own, model, seed) for own in listed]
+
+
+def _codes_of(seen: Sequence[Given], model: Pretrained, search: Search, seed: int) -> list[Coded]:
+    """The codes of images, all searched for together."""
+    if not seen:
+        return []
+    found = found_by(model, torch.cat([one.items for one in seen]), search, seed=seed)
+    tell_missed(found, [name for one in seen for name in one.names], search)
+    parts = torch.split(found.codes.cpu(), [len(one.items) for one in seen])
+    return [Coded(part, one.items, one.names, False) for part, one in zip(parts, seen, strict=True)]
+
+
+def _sampled(listed: list[int], model: Pretrained, seed: int) -> Coded:
+    codes = latents.numbered_codes(model.module, listed, seed=seed).cpu()
+    return Coded(codes, latents.decode(model.module, codes).cpu(), [f"sample {n}" for n in listed], True)
 
 
 def found_by(model: Pretrained, items: Tensor, search: Search, *, seed: int) -> Inversion:

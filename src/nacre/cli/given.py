@@ -48,21 +48,29 @@ def given(words: Sequence[str], shape: tuple[int, ...], *, most: int | None = No
         ShapeError: vectors of another size.
         ConfigError: an image for a model of vectors.
     """
-    found, changed = [one(word, shape, most=most) for word in words], 0
-    for _, number in found:
-        changed += number
-    if changed:
-        channels, height, width = shape
-        count = sum(len(part.items) for part, _ in found)
-        logger.info(
-            f"{changed} of {count} images were of another size or kind, and made {width}x{height} and "
-            f"{'grey' if channels == 1 else 'coloured'}, cut to the centre."
-        )
-    return Given(torch.cat([part.items for part, _ in found]), [name for part, _ in found for name in part.names])
+    parts = each(words, shape, most=most)
+    return Given(torch.cat([part.items for part in parts]), [name for part in parts for name in part.names])
 
 
-def one(word: str, shape: tuple[int, ...], *, most: int | None = None) -> tuple[Given, int]:
-    """What one word names, and how many of its images had to be changed."""
+def each(words: Sequence[str], shape: tuple[int, ...], *, most: int | None = None) -> list[Given]:
+    """As `given`, word by word, with one note for all."""
+    found = [one(word, shape, most=most) for word in words]
+    count, resized = sum(len(part.items) for part, _, _ in found), sum(number for _, number, _ in found)
+    recoloured = sum(number for _, _, number in found)
+    told = []
+    if resized:
+        told.append(f"{resized} of {count} images were of another size, and made {shape[2]}x{shape[1]}")
+        told[0] += ", cut at the centre to that shape"
+    if recoloured:
+        kind = "grey" if shape[0] == 1 else "coloured without transparency"
+        told.append(f"{recoloured} of {count} images made {kind}")
+    if told:
+        logger.info(f"{'; '.join(told)}.")
+    return [part for part, _, _ in found]
+
+
+def one(word: str, shape: tuple[int, ...], *, most: int | None = None) -> tuple[Given, int, int]:
+    """What one word names, and how many of its images were of another size, and of other channels that a file had."""
     path = Path(word).expanduser()
     if path.is_file() and path.suffix.lower() in SUFFIXES:
         if not is_image(shape):
@@ -84,15 +92,25 @@ def one(word: str, shape: tuple[int, ...], *, most: int | None = None) -> tuple[
     items = images.to_float(torch.from_numpy(np.ascontiguousarray(prepared.items[rows])))
     size = f"{shape[2]}x{shape[1]}" if is_image(shape) else ""
     other = sum(count for name, count in prepared.sizes.items() if name != size) if is_image(shape) else 0
-    return Given(items, [f"{word.rstrip('/')}/{prepared.listing.names[row]}" for row in rows]), min(other, len(rows))
+    return Given(items, [f"{word.rstrip('/')}/{prepared.listing.names[row]}" for row in rows]), min(other, len(rows)), 0
 
 
 def numbers(word: str) -> list[int] | None:
-    """The numbers of samples that a word lists, as "3,17,42"; None if it is something else."""
-    return [int(part) for part in word.split(",")] if re.fullmatch(r"\d+(,\d+)*", word) else None
+    """The numbers of samples that a word lists, as "3,17,42"; None if it is something else.
+
+    Raises:
+        ConfigError: some of a list's parts are numbers, and some are not.
+    """
+    parts = [part.strip() for part in word.split(",")]
+    odd = [part for part in parts if not re.fullmatch(r"\d+", part)]
+    if not odd:
+        return [int(part) for part in parts]
+    if 1 < len(parts) != len(odd) and not Path(word).exists():
+        raise ConfigError(f"samples are listed by their numbers, as 3,17,42; '{odd[0]}' in '{word}' is none.")
+    return None
 
 
-def _picture(path: Path, shape: tuple[int, ...]) -> tuple[Given, int]:
+def _picture(path: Path, shape: tuple[int, ...]) -> tuple[Given, int, int]:
     try:
         with path.open("rb") as file:
             picture = read_picture(file)
@@ -100,7 +118,10 @@ def _picture(path: Path, shape: tuple[int, ...]) -> tuple[Given, int]:
         raise DataError(f"{path} cannot be read as an image ({error}).") from None
     channels, height, width = shape
     fit = fitted(picture.pixels, Target(height, width, channels, "crop"))
-    # A grey picture is a coloured one without loss, and no news.
-    same = picture.pixels.shape[:2] == (height, width) and picture.pixels.shape[2] <= channels
     item = images.to_float(torch.from_numpy(np.array(fit)))[None]
-    return Given(item, [str(path)]), int(not same)
+    # A grey picture is a coloured one without loss, and no news.
+    return (
+        Given(item, [str(path)]),
+        int(picture.pixels.shape[:2] != (height, width)),
+        int(picture.pixels.shape[2] > channels),
+    )

@@ -104,7 +104,7 @@ def _stops(parsed: Any, model: Pretrained) -> tuple[Tensor, Tensor | None]:
             model.module, count, seed=seed, labels=codes.label_of(parsed, model, count)
         ).cpu(), None
     search = codes.search_of(parsed)
-    found = [codes.coded(word, model, search, seed=seed) for word in parsed.images]
+    found = codes.coded(parsed.images, model, search, seed=seed)
     stops, ends = torch.cat([each.codes for each in found]), torch.cat([each.items for each in found])
     labels = codes.label_of(parsed, model, len(stops))
     if labels is not None:

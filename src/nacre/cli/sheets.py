@@ -91,9 +91,10 @@ def _mp4(out: Path, frames: np.ndarray, fps: int) -> None:
 
 
 def _shortened(words: str, width: int, font: ImageFont.ImageFont | ImageFont.FreeTypeFont) -> str:
-    """The end of a text that is too long to stand under an image: of a path, the file's name."""
+    """The end of a text that is too long to stand under an image: of a path, the file's name; a sign before it stays."""
     if font.getlength(words) <= width:
         return words
-    while words and font.getlength("…" + words) > width:
-        words = words[1:]
-    return "…" + words
+    sign, rest = (words[:2], words[2:]) if words[:2] in ("+ ", "- ") else ("", words)
+    while rest and font.getlength(f"{sign}…{rest}") > width:
+        rest = rest[1:]
+    return f"{sign}…{rest}"

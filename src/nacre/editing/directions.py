@@ -42,7 +42,8 @@ class Direction:
         """Read it back.
 
         Raises:
-            CheckpointError: the file is missing, damaged, or holds something else.
+            ConfigError: there is no such file.
+            CheckpointError: it is damaged, or holds something else.
         """
         try:
             with safe_open(path, framework="pt") as file:
@@ -50,6 +51,10 @@ class Direction:
                 if notes.get("format") != FORMAT:
                     raise CheckpointError(f"{path} holds no direction; `nacre arithmetic --save-direction` writes one.")
                 return cls(file.get_tensor("direction"), json.loads(notes["facts"]))
+        except FileNotFoundError:
+            raise ConfigError(
+                f"there is no direction at {path}; `nacre arithmetic --save-direction` writes one."
+            ) from None
         except (OSError, SafetensorError, KeyError, ValueError) as error:
             raise CheckpointError(f"the direction in {path} cannot be read ({error}).") from None
 

@@ -9,7 +9,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from nacre.errors import CheckpointError
+from nacre.errors import CheckpointError, ConfigError
 
 BLOCKS = ((2, 64), (2, 128), (4, 256), (4, 512), (1, 512))
 """Convolutions of each block and their channels; of the fifth only the first is needed."""
@@ -68,8 +68,11 @@ def load_vgg19(path: Path) -> VGG19:
     """The network with the weights of a .safetensors or .pth file; nothing in the file is executed.
 
     Raises:
-        CheckpointError: the file is missing, damaged, or of another network.
+        ConfigError: there is no such file.
+        CheckpointError: it is damaged, or of another network.
     """
+    if not path.is_file():
+        raise ConfigError(f"there are no weights of VGG-19 at {path}; name torchvision's file, .pth or .safetensors.")
     try:
         weights = (
             load_file(path)

@@ -129,9 +129,10 @@ def _note(path: Path, note: Mapping[str, Any]) -> None:
         before = {}
     other = [name for name, value in json.loads(told).items() if before.get(name) != value]
     if other:
+        asked = json.loads(told)
+        both = "; ".join(f"{name} {before.get(name)} there, {asked[name]} asked for" for name in other)
         raise ConfigError(
-            f"{path.parent} holds other samples: {', '.join(other)} differ from what {path.name} there says; take another "
-            "--out, or delete that folder."
+            f"{path.parent} holds other samples than these ({both}); take another --out, or delete that folder."
         )
     return None
 
