@@ -24,7 +24,7 @@ import rows
 from nacre import images as pictures
 from nacre import losses, seeds
 from nacre.data.stream import Stream
-from nacre.engine import numerics, update
+from nacre.engine import adam, numerics, update
 from nacre.engine.update import Update
 from nacre.models.wgan_gp import WGANGP
 from nacre.networks import slopes
@@ -185,6 +185,12 @@ def with_torchs_adam(data: str | None) -> Contestant:
         return vae(data)
 
 
+def grown(made: Contestant, steps: int = 1_500) -> Contestant:
+    """A training that has gone on for long enough that moments which get nothing more have shrunk to subnormal numbers."""
+    made.run(steps)
+    return made
+
+
 def without_thresholds(data: str | None) -> Contestant:
     """malloc left alone."""
     return under(vae(data), numerics, "_memory_kept", malloc_as_it_is)
@@ -198,6 +204,11 @@ GAINS: dict[str, tuple[Callable[[str | None], Contestant], Callable[[str | None]
     ),
     "malloc": (vae, without_thresholds, "vae: freed memory kept; without: glibc's initial thresholds"),
     "adam": (vae, with_torchs_adam, "vae: one direct fused kernel; without: torch.optim.Adam as it is by default"),
+    "sweep": (
+        lambda data: grown(vae(data)),
+        lambda data: grown(under(vae(data), adam, "SWEEP", 10**9)),
+        "vae after 1,500 steps: Adam's moments that no longer count made zero; without: left to become subnormal",
+    ),
     "loading": (
         vae,
         lambda data: under(vae(data), Stream, "batch", loaded),
