@@ -38,7 +38,7 @@ FIRST: dict[str, Any] = {
     "steps": 3_000,
     "batch_size": 16,
 }
-BRANCH: dict[str, Any] = {"balance_rate": 0.05, "width": 16, "image_size": 64, "steps": 1_000, "batch_size": 16}
+BRANCH: dict[str, Any] = {"balance_rate": 0.05, "width": 16, "image_size": 64, "steps": 2_000, "batch_size": 16}
 LARGE: dict[str, Any] = {
     "gamma": 0.5,
     "balance_rate": 0.05,
