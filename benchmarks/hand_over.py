@@ -79,7 +79,8 @@ def differences(source: str, folder: Path, asked: argparse.Namespace) -> tuple[d
         files = json.loads(nacre("export", run, "--onnx", folder / f"{model}-onnx", "--json"))["files"]
         found[model], count = max(each["difference"] for each in files), count + len(files)
         print(f"{model}: {len(files)} files, {found[model]:.1e}", flush=True)
-    return {"difference": found, "worst": max(found.values()), "files": count, "models": len(found)}, count
+    each = {f"difference/{model}": difference for model, difference in found.items()}
+    return {**each, "worst": max(found.values()), "files": count, "models": len(found)}, count
 
 
 def sampled(source: str, folder: Path, asked: argparse.Namespace) -> tuple[dict[str, Any], int]:

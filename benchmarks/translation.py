@@ -18,6 +18,8 @@ the input's own style, which takes pairs, as pix2pix does. The style is what a s
 says that sees the colours alone, each trained on the training images of both. Ablations are judged at an early step, beside the
 main run's checkpoint there, up to which the learning rate is the same in all.
 
+Emoji-64: the same at 64×64, by `cyclegan` with its default flags alone.
+
 Clothes: Fashion-MNIST, 28×28. A is drawings, the lines where Sobel's gradient exceeds a fifth of its largest value in the image,
 of training images 0 to 9,999; B is training images 10,000 to 19,999, so that no pair exists. Judged on the first 1,000 test
 images in the features of nacre's pinned classifier, which training never saw, and by the share that it classifies right.
@@ -53,12 +55,17 @@ from nacre.run.extractors import referee, trained
 
 BACK = {"a2b": "b2a", "b2a": "a2b"}
 STYLES = ("noto", "twemoji")
-SIZE, HELD_OUT, SHOWN = 32, 205, 16
+SIZES = {"emoji": 32, "emoji-64": 64}
+HELD_OUT, SHOWN = 205, 16
 DRAWN, TESTED = 10_000, 1_000
 FAINTEST = 0.2
 """Of a drawing's lines, as a share of the largest gradient in the image."""
 
-PICTURES = {"emoji": Path("docs/translation.png"), "clothes": Path("docs/translation-clothes.png")}
+PICTURES = {
+    "emoji": Path("docs/translation.png"),
+    "emoji-64": Path("docs/translation-64.png"),
+    "clothes": Path("docs/translation-clothes.png"),
+}
 
 Images = dict[str, Tensor]
 """Images under the direction that begins at them, or that made them."""
@@ -95,6 +102,7 @@ COURSES: Mapping[str, Mapping[str, Course]] = {
         "pix2pix-a2b": Course("pix2pix", {**NARROW, "steps": 8_000}),
         "pix2pix-b2a": Course("pix2pix", {**NARROW, "steps": 8_000}, swapped=True),
     },
+    "emoji-64": {"cyclegan": Course("cyclegan", {})},
     "clothes": {"clothes": Course("cyclegan", {**UNET, "steps": 2_000, "identity": 0.0})},
 }
 
@@ -120,7 +128,7 @@ class Bench:
 
 def emoji(asked: argparse.Namespace) -> tuple[Bench, dict[str, Any]]:
     """The emoji, and the networks that judge them, trained here or taken from the cache."""
-    data = load(DataSettings(data=asked.data, data_b=asked.data_b, image_size=SIZE))
+    data = load(DataSettings(data=asked.data, data_b=asked.data_b, image_size=SIZES[asked.pair]))
     assert data.other is not None
     training, testing = (sides.paired_rows(data, split) for split in ("train", "test"))  # type: ignore[arg-type]
     train = {"a2b": taken(data, data.rows("train")), "b2a": taken(data.other, data.other.rows("train"))}
@@ -239,7 +247,7 @@ def drawn(photos: Tensor) -> Tensor:
 def train(asked: argparse.Namespace) -> None:
     """Begin the runs, or go on with them, one after the other."""
     one, other = kept_clothes(asked.runs) if asked.pair == "clothes" else (asked.data, asked.data_b)
-    shape = {} if asked.pair == "clothes" else {"image_size": SIZE}
+    shape = {} if asked.pair == "clothes" else {"image_size": SIZES[asked.pair]}
     for name in asked.only or COURSES[asked.pair]:
         course = COURSES[asked.pair][name]
         data = {"data": other, "data_b": one} if course.swapped else {"data": one, "data_b": other}
@@ -260,7 +268,7 @@ def kept_clothes(runs: Path) -> tuple[str, str]:
 
 def judge(asked: argparse.Namespace) -> None:
     """Measure every way, and write the row and the picture."""
-    bench, told = emoji(asked) if asked.pair == "emoji" else clothes(asked)
+    bench, told = clothes(asked) if asked.pair == "clothes" else emoji(asked)
     print(told, flush=True)
     made = {name: each for way in BACK for name, each in plain(bench, way).items()}
     learned, courses = translations(asked.pair, asked.runs, bench)
@@ -271,7 +279,7 @@ def judge(asked: argparse.Namespace) -> None:
         intervals |= {f"{way}, {name}, {metric}": each for metric, each in reach.items()}
         print(way, name, {metric: round(value, 4) for metric, value in found.items()}, flush=True)
     picture(bench, learned, asked.pair)
-    protocol = " ".join(str(__doc__).split("\n\n")[3 if asked.pair == "emoji" else 4].split())
+    protocol = " ".join(str(__doc__).split("\n\n")[{"emoji": 3, "emoji-64": 3, "clothes": 5}[asked.pair]].split())
     facts = {**told, "intervals": intervals, "courses": courses, "load_average": os.getloadavg()[0]}
     count = len(bench.test["a2b"])
     print(rows.write_row(f"translation-{asked.pair}", protocol, values, [0], count, results=asked.results, **facts))
@@ -316,7 +324,7 @@ def translations(pair: str, runs: Path, bench: Bench) -> tuple[dict[tuple[str, s
             continue
         run = nacre.load(runs / name, checkpoint=str(ABLATED) if course.ablation else None)
         steps = ABLATED if course.ablation else int(run.facts["steps"])
-        batch = int(course.flags["batch_size"])
+        batch = int(course.flags.get("batch_size", 1))
         courses[name] = {"flags": dict(course.flags), "steps": steps, "images_of_each_side": steps * batch}
         courses[name] |= {"passes": steps * batch / len(bench.train["a2b"]), "seconds": seconds_of(runs / name)}
         if course.swapped:
@@ -356,11 +364,12 @@ def picture(bench: Bench, learned: dict[tuple[str, str], Tensor], pair: str) -> 
     """Every so many of the held-out: inputs, translations of CycleGAN and of pix2pix, and the truth, in either direction."""
     lines = []
     for way, x in bench.test.items():
-        some = torch.arange(len(x))[:: -(-len(x) // SHOWN)] if pair == "emoji" else torch.arange(SHOWN)
+        some = torch.arange(len(x))[:: -(-len(x) // SHOWN)] if pair != "clothes" else torch.arange(SHOWN)
         shown = [learned[way, name] for name in ("cyclegan", "clothes", "pix2pix") if (way, name) in learned]
         lines += [each[some] for each in (x, *shown, bench.test[BACK[way]])]
     columns = len(lines[0])
-    page = torch.cat(lines).repeat_interleave(2, 2).repeat_interleave(2, 3)
+    factor = 1 if pair == "emoji-64" else 2
+    page = torch.cat(lines).repeat_interleave(factor, 2).repeat_interleave(factor, 3)
     pictures.save(PICTURES[pair], images.grid(page, columns))
 
 
@@ -405,7 +414,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", help="names of runs to train")
     parser.add_argument("--results", type=Path, default=rows.RESULTS, help="folder of the rows")
     asked = parser.parse_args()
-    if asked.pair == "emoji" and not (asked.data and asked.data_b):
+    if asked.pair != "clothes" and not (asked.data and asked.data_b):
         parser.error("the emoji are two archives; give --data and --data-b")
     (train if asked.part == "train" else judge)(asked)
 
