@@ -58,7 +58,7 @@ COMMON: dict[str, Any] = {
 SETTINGS: dict[str, dict[str, Any]] = {
     "digits": {"matching_steps": 800, "judge_width": 24, "ema": 0.995},
     "emoji": {"image_size": 32, "augment": False},
-    "emoji-sentences": {"image_size": 32, "lr": 5e-4, "lr_schedule": "flat-linear", "ema": 0.998},
+    "emoji-sentences": {"image_size": 32, "augment": False, "lr": 5e-4, "lr_schedule": "flat-linear", "ema": 0.998},
 }
 FAST: dict[str, Any] = {"lr": 5e-4, "ema": 0.995}
 FALLING: dict[str, Any] = {"lr_schedule": "flat-linear", "ema": 0.998}
@@ -69,7 +69,7 @@ STAGES: dict[str, list[tuple[int, dict[str, Any]]]] = {
 }
 """Steps at which a run is forked, and with what: first it is a run at the model's own learning rates."""
 
-STEPS = {"digits": 11_000, "emoji": 10_000, "emoji-sentences": 9_000}
+STEPS = {"digits": 11_000, "emoji": 10_000, "emoji-sentences": 6_000}
 EACH, CANDIDATES, DRAWS, RESAMPLES, SHOWN = 8, 100, 10, 1_000, 64
 STYLES = ("noto", "twemoji")
 PICTURES = {
