@@ -65,11 +65,11 @@ FALLING: dict[str, Any] = {"lr_schedule": "flat-linear", "ema": 0.998}
 STAGES: dict[str, list[tuple[int, dict[str, Any]]]] = {
     "digits": [(1_500, FAST), (6_277, FALLING)],
     "emoji": [(2_454, FAST), (4_621, FALLING | {"augment": True})],
-    "emoji-sentences": [],
+    "emoji-sentences": [(6_000, {"augment": True})],
 }
 """Steps at which a run is forked, and with what: first it is a run at the model's own learning rates."""
 
-STEPS = {"digits": 11_000, "emoji": 10_000, "emoji-sentences": 6_000}
+STEPS = {"digits": 11_000, "emoji": 10_000, "emoji-sentences": 8_500}
 EACH, CANDIDATES, DRAWS, RESAMPLES, SHOWN = 8, 100, 10, 1_000, 64
 STYLES = ("noto", "twemoji")
 PICTURES = {
@@ -288,8 +288,8 @@ def main() -> None:
 def train(name: str, data: Path, runs: Path, steps: int, text_encoder: Path | None) -> None:
     """A run, its forks, and the last one to its end, from wherever all that stands."""
     stages = STAGES[name]
-    if not stages or not place(name, runs, 1).exists():
-        settings = {**COMMON, **SETTINGS[name], "steps": stages[0][0] if stages else steps}
+    if not place(name, runs, 1).exists():
+        settings = {**COMMON, **SETTINGS[name], "steps": stages[0][0]}
         if text_encoder is not None:
             settings["text_encoder"] = str(text_encoder)
         faces.trained("stackgan", place(name, runs, 0), data=source_of(name, data, runs), **settings)
