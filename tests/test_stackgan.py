@@ -262,6 +262,7 @@ def run(tmp_path_factory):
 def test_a_run_keeps_its_words_and_answers_prompts(run):
     model = nacre.load(run)
     assert "square" in model.facts["vocabulary"]
+    assert not model.spec.complete()["augment"]  # few as they are: it is for the end of a training
     one = model.imagine("a red square", count=3, seed=1)
     assert one.shape == (3, 3, 16, 16)
     assert torch.allclose(model.imagine("a blue square", "a red square", count=3, seed=1)[3:], one, atol=1e-5)
