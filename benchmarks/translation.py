@@ -6,17 +6,18 @@
 
 `train` begins the runs of a table below or goes on with them (--only NAME … for some); `judge` judges those that are there.
 
-Emoji: Noto (A) and Twemoji (B) at 32×32 pixels, 2,348 of either to train on (some of them kept aside to validate with), in which
-every emoji occurs in both styles and training is never told so; judged on the 205 emoji that both sets keep aside, whose
-counterparts are known. Averaged weights of the last step; nothing is chosen by the 205. Distances to the true counterpart: L1 in
-[0, 1]; 1 - SSIM (11 pixels, σ = 1.5); Euclidean distance in the features of a referee, a classifier of group and style (18
+Emoji: Noto (A) and Twemoji (B) at 32×32 pixels, 2,348 of either to train on (some of them kept aside to validate with), in
+which every emoji occurs in both styles and training is never told so; judged on the 205 emoji that both sets keep aside, whose
+counterparts are known. Averaged weights of the last step; nothing is chosen by the 205. Distances to the true counterpart: L1
+in [0, 1]; 1 - SSIM (11 pixels, σ = 1.5); Euclidean distance in the features of a referee, a classifier of group and style (18
 classes) trained on the training images of both sets and used for nothing else, and of a network with random weights. A ratio
 is the mean distance over the mean distance of the input as it is, its interval the bootstrap's over the images. Histograms: a
 curve for each channel that gives the source set's levels the target set's distribution. Nearest: the training image of the
 target style that has the least squared distance to the input. Nearest pair: the counterpart of the nearest training image of
-the input's own style, which takes pairs, as pix2pix does. The style is what a second network says, and what a forest of 300 trees
-says that sees the colours alone, each trained on the training images of both. Ablations are judged at an early step, beside the
-main run's checkpoint there, up to which the learning rate is the same in all.
+the input's own style, which takes pairs, as pix2pix does. The style is what a second network says, and what a forest of 300
+trees says that sees the colours alone, and one that sees colours and edges, each trained on the training images of both.
+Ablations are judged at an early step, beside the main run's checkpoint there, up to which the learning rate is the same in
+all.
 
 Emoji-64: the same at 64×64, by `cyclegan` with its default flags alone.
 
@@ -66,6 +67,9 @@ PICTURES = {
     "emoji-64": Path("docs/translation-64.png"),
     "clothes": Path("docs/translation-clothes.png"),
 }
+
+INK, STEPS = 0.97, tuple(0.002 * 2**power for power in range(9))
+"""What is darker than this is ink; steps between pixels are told apart by these sizes."""
 
 Images = dict[str, Tensor]
 """Images under the direction that begins at them, or that made them."""
@@ -140,14 +144,10 @@ def emoji(asked: argparse.Namespace) -> tuple[Bench, dict[str, Any]]:
     judge = referee(of_both(data, (group, group + len(names)), tuple(f"{s} {n}" for s in STYLES for n in names)))
     style, card = trained(of_both(data, (0 * group, 0 * group + 1), STYLES), "labels")
     distances = {"L1": l1, "1 - SSIM": unlike, "referee": far(judge.features), "random": far(random_extractor(0))}
-    forest = ExtraTreesClassifier(300, random_state=0).fit(
-        np.concatenate([palette(each) for each in train.values()]), np.repeat(STYLES, [*map(len, train.values())])
-    )
     kinds: dict[str, Callable[[Tensor, str], Tensor]] = {
         "style": lambda made, way: said(style, made) == (way == "a2b"),
-        "style by colours": lambda made, way: torch.from_numpy(
-            forest.predict(palette((255 * made.clamp(0, 1)).round().byte())) == STYLES[way == "a2b"]
-        ),
+        "style by colours": forest(train, palette),
+        "style by colours and edges": forest(train, palette_and_edges),
     }
     told = {"referee": judge.name, "referee_accuracy": judge.card.accuracy, "held_out_seen_in_training": seen}
     told |= {"style_classifier": card.name, "style_accuracy": card.accuracy, "style_tested": card.tested}
@@ -157,6 +157,32 @@ def emoji(asked: argparse.Namespace) -> tuple[Bench, dict[str, Any]]:
             way: float(right(real[BACK[way]], way).float().mean()) for way in BACK
         }
     return Bench(train, pairs, real, distances, kinds), told
+
+
+def forest(train: Images, see: Callable[[Tensor], np.ndarray]) -> Callable[[Tensor, str], Tensor]:
+    """300 trees on numbers of the training images: whether translations are of the wanted style."""
+    seen = np.concatenate([see(each) for each in train.values()])
+    trees = ExtraTreesClassifier(300, random_state=0).fit(seen, np.repeat(STYLES, [*map(len, train.values())]))
+    return lambda made, way: torch.from_numpy(
+        trees.predict(see((255 * made.clamp(0, 1)).round().byte())) == STYLES[way == "a2b"]
+    )
+
+
+def palette_and_edges(items: Tensor) -> np.ndarray:
+    """`palette`; the shares of steps from pixel to pixel, across and down, in ten classes of size, where there is ink; and how
+    much of the image, its rows and its columns has ink: (N, 3, H, W) uint8 ↦ (N, 535).
+    """
+    x = floats(items)
+    ink = x.amin(1) < INK
+    across, down = (x.diff(dim=axis).abs().amax(1) for axis in (3, 2))
+    found = [palette(items)]
+    for steps, there in ((across, ink[:, :, 1:]), (down, ink[:, 1:])):
+        sizes = torch.bucketize(steps, torch.tensor(STEPS), right=True)
+        counts = F.one_hot(sizes, len(STEPS) + 1).flatten(1, 2).float()
+        counts = (counts * there.flatten(1, 2)[..., None]).sum(1)
+        found.append((counts / counts.sum(1, keepdim=True).clamp(min=1)).numpy())
+    found.append(torch.stack([part.float().mean(1) for part in (ink.flatten(1), ink.any(2), ink.any(1))], 1).numpy())
+    return np.concatenate(found, 1)
 
 
 def palette(items: Tensor) -> np.ndarray:
