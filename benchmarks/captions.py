@@ -10,11 +10,12 @@ Digits protocol: 20,000 training digits in the colours of 448 captions, 32×32 (
 judge reads them); 8 samples of each of the 112 captions that were held out, as many of the first 112 others, and real test digits
 in held-out captions; right if digit and both colours are. Intervals are over captions.
 
-Emoji protocol: Noto at 32×32, 2,348 to train on, 205 held out with their captions; 8 samples of each. The referee
-(benchmarks/caption_referee.py) has never seen them either. R-precision: how often it puts an image's own caption first among 100
-held-out ones with different base names (a name without its skin tone): its own and 99 drawn anew, 10 times; chance is .01.
-Balanced accuracy: mean over the nine groups of the share that it puts into the right one; chance is .11. Beside both: the real
-images, and the training image whose caption the model's own text encoder finds nearest. Intervals: 1,000 resamples of base names.
+Emoji protocol: Noto at 32×32, 2,348 to train on, 205 held out with their captions; 8 samples of each, latents as drawn and
+(truncated) in ±1 alone. The referee (benchmarks/caption_referee.py) has never seen them either. R-precision: how often it puts
+an image's own caption first among 100 held-out ones with different base names (a name without its skin tone): its own and 99
+drawn anew, 10 times; chance is .01. Balanced accuracy: mean over the nine groups of the share that it puts into the right one;
+chance is .11. Beside both: the real images, and the training image whose caption the model's own text encoder finds nearest.
+Intervals: 1,000 resamples of base names.
 """
 
 import argparse
@@ -65,11 +66,14 @@ FALLING: dict[str, Any] = {"lr_schedule": "flat-linear", "ema": 0.998}
 STAGES: dict[str, list[tuple[int, dict[str, Any]]]] = {
     "digits": [(1_500, FAST), (6_277, FALLING)],
     "emoji": [(2_454, FAST), (4_621, FALLING | {"augment": True})],
-    "emoji-sentences": [(6_000, {"augment": True})],
+    "emoji-sentences": [],
 }
 """Steps at which a run is forked, and with what: first it is a run at the model's own learning rates."""
 
-STEPS = {"digits": 11_000, "emoji": 10_000, "emoji-sentences": 8_500}
+STEPS = {"digits": 11_000, "emoji": 10_000, "emoji-sentences": 6_000}
+TRUNCATION = 1.0
+"""Latents in ±1 alone, beside those as they are drawn."""
+
 EACH, CANDIDATES, DRAWS, RESAMPLES, SHOWN = 8, 100, 10, 1_000, 64
 STYLES = ("noto", "twemoji")
 PICTURES = {
@@ -86,9 +90,9 @@ def source_of(name: str, data: Path, runs: Path) -> str:
     return str(colored_digits.write(runs / "digits.npz", f"mnist:{data / 'mnist'}"))
 
 
-def imagined(model: nacre.Pretrained, captions: list[str]) -> Tensor:
+def imagined(model: nacre.Pretrained, captions: list[str], truncation: float | None = None) -> Tensor:
     """`EACH` samples of each caption: (captions · EACH, C, H, W)."""
-    return model.imagine(*captions, count=EACH)
+    return model.imagine(*captions, count=EACH, truncation=truncation)
 
 
 # Digits
@@ -194,7 +198,8 @@ def judge_emoji(model: nacre.Pretrained, data: Path, runs: Path, picture: Path) 
     made, real = imagined(model, test.captions), images.to_float(test.images)
     near = images.to_float(bench.train.images[nearest(model, test.captions, bench.train.captions)])
     values: dict[str, Any] = {}
-    for name, shown in (("made", made), ("real", real), ("nearest_caption", near)):
+    truncated = imagined(model, test.captions, TRUNCATION)
+    for name, shown in (("made", made), ("truncated", truncated), ("real", real), ("nearest_caption", near)):
         found = retrieved(referee.cosines(shown, test.captions).numpy(), bases)
         named = referee.groups(shown).view(len(groups), -1) == test.groups[:, None]
         told = named.double().mean(1).numpy()
@@ -202,7 +207,8 @@ def judge_emoji(model: nacre.Pretrained, data: Path, runs: Path, picture: Path) 
         values |= {f"{name}/r_precision_by_base": float(np.mean([found[bases == base].mean() for base in set(bases)]))}
         values |= {f"{name}/{key}": value for key, value in resampled(found, told, groups, bases).items()}
         values |= {f"{name}/group: {bench.groups[each]}": float(told[groups == each].mean()) for each in set(groups)}
-    values["r_precision_of_real"] = values["made/r_precision"] / values["real/r_precision"]
+    for name in ("made", "truncated"):
+        values[f"{name}/r_precision_of_real"] = values[f"{name}/r_precision"] / values["real/r_precision"]
     pictures.save(picture, page(pairs_of(test.captions, bases, made[::EACH], real)))
     return values | {"captions": len(test.captions), "base_names": int(bases.max()) + 1}
 
@@ -288,8 +294,8 @@ def main() -> None:
 def train(name: str, data: Path, runs: Path, steps: int, text_encoder: Path | None) -> None:
     """A run, its forks, and the last one to its end, from wherever all that stands."""
     stages = STAGES[name]
-    if not place(name, runs, 1).exists():
-        settings = {**COMMON, **SETTINGS[name], "steps": stages[0][0]}
+    if not stages or not place(name, runs, 1).exists():
+        settings = {**COMMON, **SETTINGS[name], "steps": stages[0][0] if stages else steps}
         if text_encoder is not None:
             settings["text_encoder"] = str(text_encoder)
         faces.trained("stackgan", place(name, runs, 0), data=source_of(name, data, runs), **settings)
