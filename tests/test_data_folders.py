@@ -99,7 +99,26 @@ def test_captions_and_split_in_jsonl(tmp_path):
     assert found.split.tolist() == [2, 0, 1, 0]
     assert found.kind == "photos"
     assert not found.mirror
-    assert found.notes == ("2 of 4 images have no caption.", "1 images named in the metadata are not there.")
+    assert found.notes == (
+        "2 of 4 images have no caption (c.png, d.png).",
+        "1 images named in the metadata are not there.",
+    )
+
+
+def test_a_caption_may_hold_what_ends_lines_elsewhere(tmp_path):
+    rows = [{"file_name": "a.png", "text": "one\u2028two\x0bthree"}, {"file_name": "b.png", "text": " \t "}]
+    files = pictures(["a.png", "b.png"])
+    files["metadata.jsonl"] = "\r\n".join(json.dumps(row, ensure_ascii=False) for row in rows).encode()
+    found = open_set(folder(tmp_path / "photos", files))
+    assert found.captions == ("one\u2028two\x0bthree", "")
+    assert found.notes == ("1 of 2 images have no caption (b.png).",)
+
+
+def test_captions_lie_in_metadata_and_beside_images_together(tmp_path):
+    files = pictures(["a.png", "b.png", "c.png"])
+    files["captions.csv"] = b"file_name,text\na.png,from the table\n"
+    files |= {"a.txt": b"not this one", "b.txt": b"from\nbeside"}
+    assert open_set(folder(tmp_path / "photos", files)).captions == ("from the table", "from beside", "")
 
 
 def test_jsonl_names_are_relative_to_its_folder(tmp_path):

@@ -103,6 +103,9 @@ def test_a_folder_that_holds_no_encoder_is_one_sentence(folder, tmp_path, monkey
     (empty / "model.safetensors").unlink()
     with pytest.raises(CheckpointError, match="no AutoModel that can be read"):
         SentenceEncoder(empty)
+    (empty / "model.safetensors").write_bytes(b"no weights")
+    with pytest.raises(CheckpointError, match="no AutoModel that can be read"):
+        SentenceEncoder(empty)
     monkeypatch.setitem(sys.modules, "transformers", None)
     with pytest.raises(ConfigError, match=r"needs transformers; install nacre\[transformers\]"):
         SentenceEncoder(folder)
@@ -160,6 +163,10 @@ def test_another_encoder_is_refused_and_a_moved_one_is_named(run, folder, tmp_pa
     words = ["sample", str(run.path), "--prompt", "a crimson square", "--out", str(tmp_path / "a.png")]
     assert cli.main([*words, "--text-encoder", str(moved)]) == 0
     assert "never seen in training, read by the sentence encoder: crimson" in capsys.readouterr().out
+    (tmp_path / "prompts.txt").write_text("red\nblue " + "red " * 20, encoding="utf-8")
+    words = ["sample", str(run.path), "--prompts", str(tmp_path / "prompts.txt"), "--out", str(tmp_path / "b.png")]
+    assert cli.main([*words, "--text-encoder", str(moved)]) == 0
+    assert "of 1 of them the first 12 tokens alone were read" in capsys.readouterr().out
     assert cli.main(["sample", str(run.path), "--text-encoder", str(moved)]) == 2
     assert "--text-encoder reads the text of --prompt" in capsys.readouterr().err
 

@@ -279,6 +279,8 @@ def test_prompts_on_the_command_line(run, tmp_path, capsys):
         == 0
     )
     assert "never seen in training, read by their letters: crimson" in capsys.readouterr().out
+    assert cli.main(["sample", str(run.path), "--prompt", "x" * 9000, "--out", str(tmp_path / "x.png")]) == 0
+    assert len(capsys.readouterr().out) < 300
     (tmp_path / "prompts.txt").write_text("red square\n\nblue square\n", encoding="utf-8")
     asked = [
         "sample",
@@ -306,6 +308,8 @@ def test_prompts_on_the_command_line(run, tmp_path, capsys):
     [
         (["--prompt", ""], "a prompt is a text of one word at least"),
         (["--prompt", "red", "--label", "3"], "--prompt or --prompts goes with"),
+        (["--prompt", "red", "--numbered"], "--prompt or --prompts goes with"),
+        (["--prompt", "red", "--shards", "2"], "--prompt or --prompts goes with"),
         (["--to", "blue"], "give both"),
         (["--prompts", "no-such-file.txt"], "cannot be read as text"),
         (["--prompt", "red", "--to", "blue", "-n", "1"], "two steps at least"),

@@ -16,7 +16,7 @@ from nacre.data import DataSettings, load, sides
 from nacre.data.stream import Pairs, Stream
 from nacre.engine.settings import Training
 from nacre.engine.update import Update
-from nacre.errors import CheckpointError, ConfigError, DataError
+from nacre.errors import CheckpointError, ConfigError, DataError, ShapeError
 from nacre.models.cyclegan import CycleGAN
 from nacre.models.pix2pix import Pix2Pix
 from nacre.networks import translation
@@ -353,6 +353,40 @@ def test_what_is_no_state_dict_is_refused_and_never_run(tmp_path):
         convert_cyclegan({"a2b": tmp_path / "linear.pth"}, 64)
 
 
+def test_a_unet_converts_at_the_size_that_it_was_trained_at(tmp_path):
+    """Five halvings of 32 pixels end in one; nacre's own would stop at two."""
+    from nacre.run.convert import convert_cyclegan
+
+    torch.manual_seed(0)
+    theirs = TheirUNet(4)
+    torch.save(theirs.state_dict(), tmp_path / "G.pth")
+    model = convert_cyclegan({"a2b": tmp_path / "G.pth"}, 32)
+    assert model.spec.complete()["depth"] == 5
+    x = torch.rand(2, 3, 32, 32)
+    with torch.no_grad():
+        expected = (theirs.eval()(2 * x - 1) + 1) / 2
+    torch.testing.assert_close(model.translate(x, "a2b"), expected, atol=1e-5, rtol=0)
+
+
+def test_files_that_convert_does_not_expect_are_one_sentence(tmp_path, capsys):
+    for name, module in (("G", Theirs(4, 2, False)), ("D", TheirJudge(4))):
+        torch.save(module.state_dict(), tmp_path / f"{name}.pth")
+    (tmp_path / "junk.pth").write_text("hello")
+    (tmp_path / "photos").mkdir()
+    write_images(tmp_path / "photos", ["x.png"])
+    for words, sentence in (
+        (["junk.pth", "--out", "new"], "junk.pth cannot be read as weights"),
+        (["G.pth", "--judge-b", "junk.pth", "--out", "new"], "junk.pth cannot be read as weights"),
+        (["G.pth", "--judge-b", "G.pth", "--out", "new"], "G.pth is of no judge of patches"),
+        (["G.pth", "--out", "new", "--image-size", "0"], "--image-size must be 8 or more, got 0"),
+        (["G.pth", "--out", "photos"], "photos is there already and not empty"),
+    ):
+        given = [str(tmp_path / word) if word.endswith(".pth") or word in ("new", "photos") else word for word in words]
+        assert cli.main(["convert", *given]) in (1, 2)
+        assert sentence in capsys.readouterr().err
+    assert not (tmp_path / "new").exists()
+
+
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     place = tmp_path_factory.mktemp("cyclegan")
@@ -430,13 +464,69 @@ def test_images_are_translated_at_their_own_size(run, tmp_path, capsys):
     assert np.abs(shown - expected).max() <= 1
 
 
-def test_an_animation_is_translated_frame_by_frame(run, tmp_path):
+@pytest.mark.parametrize("suffix", [".gif", ".webp", ".png"])
+def test_an_animation_is_translated_frame_by_frame_at_its_own_pace(run, tmp_path, suffix, capsys):
     rng = np.random.default_rng(0)
     frames = [Image.fromarray(rng.integers(0, 256, (16, 20, 3), dtype=np.uint8)) for _ in range(3)]
-    frames[0].save(tmp_path / "a.gif", save_all=True, append_images=frames[1:], duration=80)
-    assert cli.main(["translate", str(run.path), str(tmp_path / "a.gif"), "--out", str(tmp_path / "b.gif")]) == 0
-    with Image.open(tmp_path / "b.gif") as image:
+    given, pauses = tmp_path / f"a{suffix}", [80, 200, 300]
+    frames[0].save(given, save_all=True, append_images=frames[1:], duration=pauses, loop=2)
+    assert cli.main(["translate", str(run.path), str(given), "--out", str(tmp_path / "out")]) == 0
+    with Image.open(tmp_path / "out" / "a.gif") as image:
         assert image.n_frames == 3
+        assert image.info["loop"] == 2
+        found = []
+        for number in range(3):
+            image.seek(number)
+            found.append(image.info["duration"])
+    assert found == pauses
+    assert cli.main(["translate", str(run.path), str(given), "--out", str(tmp_path / "b.png")]) == 2
+    assert "is an animation of 3 frames; give --out a .gif" in capsys.readouterr().err
+
+
+def test_images_that_differ_by_their_suffix_alone_both_come_out(run, tmp_path):
+    write_images(tmp_path / "in", ["a.png", "a.bmp", "b.png"])
+    assert cli.main(["translate", str(run.path), str(tmp_path / "in"), "--out", str(tmp_path / "out")]) == 0
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a-bmp.png", "a-png.png", "b.png"]
+
+
+def test_an_image_is_never_written_over(run, tmp_path, capsys):
+    write_images(tmp_path / "in", ["a.png", "b.png"])
+    before = (tmp_path / "in" / "a.png").read_bytes()
+    for out in (tmp_path / "in", tmp_path / "in" / "a.png"):
+        source = tmp_path / "in" if out.is_dir() else out
+        assert cli.main(["translate", str(run.path), str(source), "--out", str(out)]) == 2
+        assert "is one of the images to be translated and would be lost" in capsys.readouterr().err
+    assert (tmp_path / "in" / "a.png").read_bytes() == before
+    assert cli.main(["translate", str(run.path), str(tmp_path / "in" / "a.png"), "--out", "a.jpg"]) == 2
+    assert "--out takes a .png, a .gif for an animation, or a folder; got a.jpg" in capsys.readouterr().err
+
+
+def test_bad_files_are_named_and_skipped(run, tmp_path, capsys):
+    write_images(tmp_path / "in", ["a.png", "c.png"])
+    (tmp_path / "in" / "b.png").write_bytes(b"no image")
+    words = ["translate", str(run.path), str(tmp_path / "in"), "--out", str(tmp_path / "out")]
+    assert cli.main(words) == 0
+    told = capsys.readouterr().out
+    assert "2 images translated" in told
+    assert "1 left out" in told
+    assert "b.png cannot be read" in told
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a.png", "c.png"]
+    for name in ("a.png", "c.png"):
+        (tmp_path / "in" / name).write_bytes(b"no image")
+    assert cli.main(words) == 2
+    assert "none of the 3 images" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("size", [(1, 1), (2, 3), (5, 4), (7, 30)])
+@pytest.mark.parametrize("kind", ["resnet", "unet"])
+def test_tiny_images_are_translated_as_well(kind, size):
+    network = translation.translator(3, 1, (3, 16, 16), kind=kind, width=4, blocks=1)
+    assert network(torch.rand(1, 3, *size)).shape == (1, 1, *size)
+
+
+def test_an_image_of_no_pixels_is_one_sentence(run):
+    with pytest.raises(ShapeError, match="one pixel at least"):
+        nacre.load(run).translate(torch.rand(1, 1, 0, 4))
 
 
 def test_tiles_of_a_pointwise_translation_are_the_whole():
@@ -472,6 +562,20 @@ def test_a_model_of_one_side_does_not_translate(tmp_path, capsys):
     write_images(tmp_path / "in", ["x.png"])
     assert cli.main(["translate", str(run.path), str(tmp_path / "in")]) == 2
     assert "AE does not translate; only models that learn from two kinds of images" in capsys.readouterr().err
+
+
+def test_sides_that_cannot_be_meant(both, tmp_path_factory, capsys):
+    other = tmp_path_factory.mktemp("other")
+    write_images(other / "b", [f"{n}.png" for n in range(4)])
+    write_images(other / "half" / "trainA", [f"{n}.png" for n in range(4)])
+    (other / "half" / "trainB").mkdir()
+    for words, sentence in (
+        (["--data", str(both), "--data-b", str(other / "b")], "holds trainA and trainB already; leave --data-b out"),
+        (["--data", str(other / "half")], "trainB holds no image; each side needs some"),
+        (["--data", str(both), "--channels-b", "1"], "built for 1 channels on side B, and"),
+    ):
+        assert cli.main(["train", "cyclegan", *words, "--steps", "1", "--out", str(other / "run")]) == 2
+        assert sentence in capsys.readouterr().err
 
 
 def test_one_kind_of_images_is_not_enough(tmp_path, capsys):

@@ -169,6 +169,8 @@ class Pretrained:
             raise ShapeError(
                 f"translate takes images of shape (N, {self.channels(direction)}, H, W), got {tuple(given.shape)}."
             )
+        if not min(given.shape[2:]):
+            raise ShapeError(f"translate takes images of one pixel at least, got {tuple(given.shape)}.")
         module = self.module
         return sampling.apply(lambda x: module.translate(x, direction), images.to_float(given), module, batch_size)  # type: ignore[operator]
 

@@ -32,7 +32,13 @@ def main(argv: Sequence[str]) -> int:
         raise ConfigError("say where the model goes: --out FOLDER.")
     given = {"a2b": Path(parsed.file)}
     given |= {part: Path(path) for part in ("b2a", "judge_a", "judge_b") if (path := getattr(parsed, part))}
-    model = convert_cyclegan(given, parsed.image_size or 256)
+    size = 256 if parsed.image_size is None else parsed.image_size
+    if size < 8:
+        raise ConfigError(f"--image-size must be 8 or more, got {size}.")
+    place = Path(parsed.out)
+    if place.is_file() or (place.is_dir() and any(place.iterdir())):
+        raise ConfigError(f"{place} is there already and not empty; take another --out.")
+    model = convert_cyclegan(given, size)
     out = model.save_pretrained(parsed.out)
     directions = model.facts["directions"]
     sentence = f"{len(given)} networks in {out}; next: nacre translate {out} IMAGE --direction {directions[0]}"

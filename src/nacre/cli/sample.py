@@ -12,6 +12,7 @@ import torch
 
 from nacre.cli import flags, sheets, using
 from nacre.data.progress import bar
+from nacre.data.sentences import reader_of
 from nacre.editing import latents
 from nacre.engine import pictures, sampling
 from nacre.engine.sampling import chunks
@@ -74,6 +75,9 @@ OWN = [
     Field("out", str, "samples.png", "a .png (a grid), a .npz, or a folder for single PNGs"),
 ]
 
+LONGEST_WORD = 30
+"""Letters of an unknown word that are shown."""
+
 
 def main(argv: Sequence[str]) -> int:
     """Draw samples."""
@@ -84,6 +88,8 @@ def main(argv: Sequence[str]) -> int:
     model = using.model_of(parsed)
     if parsed.prompt is not None or parsed.prompts is not None:
         return of_prompts(parsed, model)
+    if parsed.text_encoder is not None:
+        raise ConfigError("--text-encoder reads the text of --prompt or --prompts; give one, or leave it out.")
     if parsed.text_encoder is not None:
         raise ConfigError("--text-encoder reads the text of --prompt or --prompts; give one, or leave it out.")
     if parsed.to is not None:
@@ -154,9 +160,12 @@ def of_prompts(parsed: Any, model: Pretrained) -> int:
     Raises:
         ConfigError: flags that do not go together, or a file that cannot be read.
     """
-    given = [name for name in ("label", "data", "components", "format", "reject_worst") if getattr(parsed, name)]
+    others = ("label", "data", "components", "format", "reject_worst", "numbered", "shards", "shard")
+    given = [name for name in others if getattr(parsed, name)]
     if given or parsed.prior == "gmm" or (parsed.prompt is not None and parsed.prompts is not None):
-        raise ConfigError("--prompt or --prompts goes with -n, --seed, --to, --truncation and --out alone.")
+        raise ConfigError(
+            "--prompt or --prompts goes with -n, --seed, --to, --truncation, --text-encoder and --out alone."
+        )
     prompts = _prompts(parsed)
     unread = sorted({word for prompt in prompts for word in model.unknown_words(prompt)})
     count = (8 if len(prompts) == 1 or parsed.to else 4) if parsed.n is None else parsed.n
@@ -167,7 +176,11 @@ def of_prompts(parsed: Any, model: Pretrained) -> int:
     out = Path(parsed.out or "samples.png")
     using.write_items(out, items, columns=count)
     how = "by the sentence encoder" if getattr(model.module, "text_origin", None) else "by their letters"
-    note = f" (never seen in training, read {how}: {', '.join(unread[:10])})" if unread else ""
+    shown = [word if len(word) <= LONGEST_WORD else f"{word[:LONGEST_WORD]}…" for word in unread[:10]]
+    note = f" (never seen in training, read {how}: {', '.join(shown)})" if unread else ""
+    reader = reader_of(model.module, parsed.text_encoder)
+    if long := sum(reader.unread(prompt) > 0 for prompt in prompts):
+        note += f"; of {long} of them the first {reader.longest} {reader.unit} alone were read"
     sentence = f"{len(items)} images of {len(prompts)} prompt{'s' if len(prompts) > 1 else ''} in {out}{note}"
     return using.answer(parsed.json, sentence, count=len(items), prompts=prompts, unknown_words=unread, out=str(out))
 
@@ -175,12 +188,10 @@ def of_prompts(parsed: Any, model: Pretrained) -> int:
 def _prompts(parsed: Any) -> list[str]:
     if parsed.prompts is None:
         return [parsed.prompt] + ([parsed.to] if parsed.to is not None else [])
-    if parsed.text_encoder is not None:
-        raise ConfigError("--text-encoder reads the text of --prompt or --prompts; give one, or leave it out.")
     if parsed.to is not None:
         raise ConfigError("--to ends a walk that --prompt begins; leave --prompts out.")
     try:
-        lines = Path(parsed.prompts).read_text(encoding="utf-8").splitlines()
+        lines = Path(parsed.prompts).read_text(encoding="utf-8").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"--prompts {parsed.prompts} cannot be read as text ({error}).") from None
     return [line for line in lines if line.strip()]

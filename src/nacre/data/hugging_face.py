@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import nn
 
 from nacre.errors import CheckpointError, ConfigError
@@ -48,7 +49,7 @@ def loaded(name: str, folder: Path) -> nn.Module:
             model, found = getattr(transformers, name).from_pretrained(
                 str(folder), use_safetensors=True, output_loading_info=True, dtype=torch.float32, **OWN
             )
-    except (OSError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         reason = " ".join(str(error).split())[:120]
         raise CheckpointError(f"{folder} holds no {name} that can be read ({reason}).") from None
     if found["missing_keys"]:

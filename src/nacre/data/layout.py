@@ -17,7 +17,10 @@ from nacre.errors import DataError
 SPLIT_NAMES: Mapping[str, int] = {
     "train": 0, "training": 0, "val": 1, "valid": 1, "validation": 1, "dev": 1, "test": 2, "testing": 2,
 }  # fmt: skip
-METADATA = ("metadata.jsonl", "metadata.csv")
+METADATA = ("metadata.jsonl", "metadata.csv", "captions.jsonl", "captions.csv")
+
+NAMED = 5
+"""Images without a caption that are named."""
 
 _NO_IMAGE = "no image: files named .jpg, .png, .webp, .gif, .bmp, .tif and the like are looked for"
 
@@ -123,7 +126,7 @@ def _metadata(files: Sequence[str], read_text: ReadText, source: str) -> dict[st
 
 def _jsonl(text: str, folder: str, where: str) -> dict[str, Remark]:
     remarks = {}
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate(text.split("\n"), 1):  # a text may hold other characters that end lines
         if not line.strip():
             continue
         try:
@@ -158,18 +161,22 @@ def _remark(row: Mapping[str | None, object], folder: str, where: str) -> dict[s
 def _captions(
     paths: tuple[str, ...], files: Sequence[str], remarks: Mapping[str, Remark], read_text: ReadText
 ) -> tuple[str, ...] | None:
-    """The captions from the metadata or, if it has none, from a .txt beside each image; "" where there is none."""
-    found = {path: remarks[path].text for path in paths if path in remarks and remarks[path].text}
-    if not found:
-        texts = {path for path in files if path.endswith(".txt")}
-        beside = {path: splitext(path)[0] + ".txt" for path in paths}
-        found = {path: " ".join(read_text(text).split()) for path, text in beside.items() if text in texts}
+    """The captions: an image's from the metadata or, if it has none there, from a .txt beside it; "" where there is none."""
+    found = {path: text for path in paths if path in remarks and (text := remarks[path].text) and text.strip()}
+    texts = {path for path in files if path.endswith(".txt")}
+    beside = {path: splitext(path)[0] + ".txt" for path in paths if path not in found}
+    found |= {path: text for path, place in beside.items() if place in texts and (text := _one_line(read_text(place)))}
     return tuple(found.get(path) or "" for path in paths) if found else None
 
 
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
+
+
 def _gaps(paths: tuple[str, ...], captions: tuple[str, ...] | None, missing: int) -> tuple[str, ...]:
-    bare = captions.count("") if captions else 0
-    notes = (f"{bare} of {len(paths)} images have no caption.",) if bare else ()
+    bare = [path for path, caption in zip(paths, captions or (), strict=False) if not caption]
+    named = ", ".join(map(printable, bare[:NAMED])) + (" …" if len(bare) > NAMED else "")
+    notes = (f"{len(bare)} of {len(paths)} images have no caption ({named}).",) if bare else ()
     return notes + ((f"{missing} images named in the metadata are not there.",) if missing else ())
 
 

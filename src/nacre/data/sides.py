@@ -17,8 +17,16 @@ MARK = "#"
 
 
 def named(settings: DataSettings) -> tuple[DataSettings, DataSettings | None]:
-    """The settings of each side; of one alone where there is only one."""
+    """The settings of each side; of one alone where there is only one.
+
+    Raises:
+        DataError: the first source has two sides already, and another is named.
+    """
     one, other = replace(settings, data_b=None), settings.data_b
+    if other is not None and holds_both(settings.data):
+        raise DataError(
+            f"{settings.data} holds trainA and trainB already; leave --data-b out, or name one of these folders by --data."
+        )
     if other is None and holds_both(settings.data):
         one, other = replace(one, data=f"{settings.data}{MARK}A"), f"{settings.data}{MARK}B"
     return one, None if other is None else replace(one, data=other)

@@ -165,6 +165,8 @@ def _sharded(path: Path, paths: Sequence[Path], root: Path, progress: bool) -> O
 def _side(path: Path, folder: Path, side: str) -> Origin:
     """One side of a folder that holds two."""
     found, places = sides.of_side(folders.scan(folder), side)
+    if not any(map(is_image, found.paths)):
+        raise DataError(f"{folder / f'train{side}'} holds no image; each side needs some to train on.")
     return Origin(str(path), found.stamp, _opening(folders.open_folder, folder, found, places))
 
 

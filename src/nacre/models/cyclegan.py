@@ -32,6 +32,7 @@ class CycleGAN(nn.Module):
         width: channels of a translator's first layer; 64 in the paper.
         judge_width: channels of a judge's first layer; 64 in the paper.
         blocks: residual blocks; by default 6, or 9 from 256 pixels on.
+        depth: halvings of a U-Net; by default down to two pixels of the shorter side, eight at most.
         judge_layers: convolutions of stride 2 in a judge: 3 judge patches of 70×70 pixels, 2 of 34×34, 1 of 16×16; by
             default as many as see hardly more than the image.
         pool: translations kept, of which a judge is shown one as often as a new one; 0 for none.
@@ -52,12 +53,14 @@ class CycleGAN(nn.Module):
         width: int = 32,
         judge_width: int = 32,
         blocks: int | None = None,
+        depth: int | None = None,
         judge_layers: int | None = None,
         pool: int = 50,
     ) -> None:
         super().__init__()
         translation.check_images("cyclegan", shape)
         at_least(1, width=width, judge_width=judge_width, blocks=blocks or 1, judge_layers=judge_layers or 1)
+        at_least(2, depth=2 if depth is None else depth)
         at_least(0, cycle=cycle, identity=identity or 0.0, pool=pool, channels_b=channels_b)
         a, b = shape[0], channels_b or shape[0]
         if identity and a != b:
@@ -66,7 +69,7 @@ class CycleGAN(nn.Module):
             )
         self.shape, self.shape_b = shape, (b, *shape[1:])
         self.cycle, self.identity = cycle, (0.5 if a == b else 0.0) if identity is None else identity
-        make = partial(translation.translator, shape=shape, kind=network, width=width, blocks=blocks)
+        make = partial(translation.translator, shape=shape, kind=network, width=width, blocks=blocks, depth=depth)
         judge = partial(translation.patch_judge, shape=shape, width=judge_width, layers=judge_layers)
         self.a2b, self.b2a = make(a, b), make(b, a)
         self.judge_a, self.judge_b = judge(a), judge(b)

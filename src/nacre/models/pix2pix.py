@@ -29,6 +29,7 @@ class Pix2Pix(nn.Module):
         width: channels of the translator's first layer; 64 in the paper.
         judge_width: channels of the judge's first layer; 64 in the paper.
         blocks: residual blocks of a resnet; by default 6, or 9 from 256 pixels on.
+        depth: halvings of a U-Net; by default down to two pixels of the shorter side, eight at most.
         judge_layers: convolutions of stride 2 in the judge: 3 judge patches of 70×70 pixels, 2 of 34×34, 1 of 16×16; by
             default as many as see hardly more than the image.
     """
@@ -47,15 +48,17 @@ class Pix2Pix(nn.Module):
         width: int = 64,
         judge_width: int = 32,
         blocks: int | None = None,
+        depth: int | None = None,
         judge_layers: int | None = None,
     ) -> None:
         super().__init__()
         translation.check_images("pix2pix", shape)
         at_least(1, width=width, judge_width=judge_width, blocks=blocks or 1, judge_layers=judge_layers or 1)
+        at_least(2, depth=2 if depth is None else depth)
         at_least(0, l1=l1, channels_b=channels_b)
         a, b = shape[0], channels_b or shape[0]
         self.shape, self.shape_b, self.l1 = shape, (b, *shape[1:]), l1
-        self.a2b = translation.translator(a, b, shape, kind=network, width=width, blocks=blocks)
+        self.a2b = translation.translator(a, b, shape, kind=network, width=width, blocks=blocks, depth=depth)
         self.judge = translation.patch_judge(a + b, shape, width=judge_width, layers=judge_layers)
 
     @classmethod

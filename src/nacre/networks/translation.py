@@ -32,15 +32,17 @@ class Translator(nn.Module):
     Args:
         network: of images in [-1, 1]; its last layer is a tanh.
         multiple: of height and width that it takes.
+        least: height and width that it takes, smaller ones being padded to it.
     """
 
-    def __init__(self, network: nn.Module, multiple: int) -> None:
+    def __init__(self, network: nn.Module, multiple: int, least: int = 0) -> None:
         super().__init__()
-        self.model, self.multiple = network, multiple
+        self.model, self.multiple, self.least = network, multiple, least
 
     def forward(self, x: Tensor) -> Tensor:
         height, width = x.shape[2:]
-        padded = F.pad(2 * x - 1, (0, -width % self.multiple, 0, -height % self.multiple), mode="replicate")
+        below, beside = (max(-size % self.multiple, self.least - size) for size in (height, width))
+        padded = F.pad(2 * x - 1, (0, beside, 0, below), mode="replicate")
         output: Tensor = self.model(padded)
         return (output[:, :, :height, :width] + 1) / 2
 
@@ -53,6 +55,7 @@ def translator(
     kind: TranslatorKind = "resnet",
     width: int = 64,
     blocks: int | None = None,
+    depth: int | None = None,
 ) -> Translator:
     """The translator of a kind.
 
@@ -62,13 +65,15 @@ def translator(
         kind: "resnet" or "unet".
         width: channels of its first layer.
         blocks: residual blocks of "resnet"; by default 6 for images under 256 pixels and 9 from there on, as in the paper.
+        depth: halvings of "unet"; by default down to two pixels of the shorter side, eight at most.
     """
     if kind == "unet":
-        depth = halvings(shape)
+        depth = depth or halvings(shape)
         return Translator(unet(inputs, outputs, depth, width).apply(initialise), 2**depth)
     if blocks is None:
         blocks = 6 if min(shape[1:]) < 256 else 9
-    return Translator(residual(inputs, outputs, blocks, width).apply(initialise), 4)
+    # A quarter of the size has to be two pixels at least, which are mirrored at the border and normed.
+    return Translator(residual(inputs, outputs, blocks, width).apply(initialise), 4, 8)
 
 
 def residual(inputs: int, outputs: int, blocks: int, width: int) -> nn.Sequential:

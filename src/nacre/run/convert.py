@@ -37,7 +37,8 @@ def convert_cyclegan(given: Mapping[str, Path], image_size: int) -> Pretrained:
     settings = facts[0]
     judges = {part: laid_out(states[part], given[part]) for part in ("judge_a", "judge_b") if part in states}
     if judges:
-        settings = {**settings, **of_judge(next(iter(judges.values())))}
+        judge, weights = next(iter(judges.items()))
+        settings = {**settings, **of_judge(weights, given[judge])}
     shape = (settings.pop("inputs"), image_size, image_size)
     chosen = spec("cyclegan", {**settings, "pool": 0})
     module: nn.Module = chosen.build(shape)
@@ -64,7 +65,7 @@ def read(path: Path) -> dict[str, Tensor]:
     try:
         safe = path.suffix == ".safetensors"
         state = load_file(path) if safe else torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError, SafetensorError) as error:
+    except (OSError, RuntimeError, ValueError, EOFError, KeyError, pickle.UnpicklingError, SafetensorError) as error:
         raise CheckpointError(
             f"{path} cannot be read as weights ({(str(error).splitlines() or [''])[0][:160]})."
         ) from None
@@ -104,15 +105,26 @@ def described(state: Mapping[str, Tensor], path: Path) -> dict[str, Any]:
         return {**settings, "inputs": first.shape[1], "channels_b": len(last)}
     if "model.0.weight" in state and "model.3.weight" in state:
         first, last = state["model.0.weight"], state["model.3.weight"]
-        return {"network": "unet", "width": len(first), "inputs": first.shape[1], "channels_b": last.shape[1]}
+        # A halving and a doubling at each level.
+        depth = sum(value.ndim == 4 for value in state.values()) // 2
+        settings = {"network": "unet", "width": len(first), "depth": depth}
+        return {**settings, "inputs": first.shape[1], "channels_b": last.shape[1]}
     raise CheckpointError(
         f"{path} is neither of a residual translator nor of a U-Net, as CycleGAN's code lays them out."
     )
 
 
-def of_judge(state: Mapping[str, Tensor]) -> dict[str, Any]:
-    """What a judge's weights say of its network."""
+def of_judge(state: Mapping[str, Tensor], path: Path) -> dict[str, Any]:
+    """What a judge's weights say of its network.
+
+    Raises:
+        CheckpointError: they are of no judge of patches.
+    """
     count = sum(value.ndim == 4 for value in state.values())
+    if "model.0.weight" not in state or count < 3:
+        raise CheckpointError(
+            f"{path} is of no judge of patches (basic or n_layers), as CycleGAN's code lays them out."
+        )
     return {"judge_width": len(state["model.0.weight"]), "judge_layers": count - 2}
 
 

@@ -89,6 +89,12 @@ def other_of(dataset: DataSet, name: str) -> DataSet:
 
 def _pairs(dataset: DataSet, training: Training, model: nn.Module, common: dict[str, Any]) -> Pairs:
     other = other_of(dataset, type(model).__name__)
+    wanted = model.shape_b[0]  # type: ignore[index]
+    if wanted != other.shape[0]:
+        raise ConfigError(
+            f"{type(model).__name__} is built for {wanted} channels on side B, and {other.source} has {other.shape[0]}; leave "
+            "--channels-b out."
+        )
     rows, others = both_rows(dataset, model, "train")
     if not len(others):
         raise DataError(f"{other.source} has no image to train on.")

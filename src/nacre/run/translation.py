@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor
 
 from nacre import files, images
 from nacre.data.decode import SUFFIXES, Target, UnreadableError, fitted, read_picture
-from nacre.errors import DataError
+from nacre.errors import ConfigError, DataError
 from nacre.pretrained import Pretrained
 
 TILE = 512
@@ -19,6 +20,22 @@ TILE = 512
 
 OVERLAP = 4
 """Tiles share a quarter of their side with their neighbours, over which one fades into the next."""
+
+
+PAUSE = 100
+"""Milliseconds of a frame that does not say how long it stays."""
+
+
+class Motion(NamedTuple):
+    """How the frames of an animation follow each other.
+
+    Attributes:
+        pauses: milliseconds that each stays.
+        loop: how often it begins again, 0 for ever; None where the file does not say.
+    """
+
+    pauses: list[int]
+    loop: int | None
 
 
 @dataclass(frozen=True)
@@ -54,7 +71,7 @@ def sources(path: Path) -> list[Path]:
 
 
 def translate_file(model: Pretrained, source: Path, out: Path, direction: str, tile: int = TILE) -> Translated:
-    """Translate an image file, or each frame of a GIF, at its own size.
+    """Translate an image file, or each frame of an animation (GIF, WebP, APNG), at its own size.
 
     Args:
         model: that translates.
@@ -65,9 +82,12 @@ def translate_file(model: Pretrained, source: Path, out: Path, direction: str, t
 
     Raises:
         DataError: it cannot be read.
+        ConfigError: it is an animation, and `out` is no .gif.
     """
     channels = model.channels(direction)
-    frames, pause = _frames(source)
+    frames, motion = _frames(source)
+    if motion is not None and out.suffix.lower() != ".gif":
+        raise ConfigError(f"{source} is an animation of {len(frames)} frames; give --out a .gif, got {out}.")
     done = []
     tiles = 1
     for pixels in frames:
@@ -76,7 +96,7 @@ def translate_file(model: Pretrained, source: Path, out: Path, direction: str, t
         x = images.to_float(torch.from_numpy(item.copy()))[None]
         output, tiles = tiled(lambda part: model.translate(part, direction), x, tile)
         done.append(images.grid(output, gap=0))
-    _write(out, done, pause)
+    _write(out, done, motion)
     return Translated(source, out, (done[0].shape[1], done[0].shape[0]), len(done), tiles)
 
 
@@ -119,25 +139,38 @@ def _fade(height: int, width: int) -> Tensor:
     return (sides[0][:, None] * sides[1][None]).float()[None, None]
 
 
-def _frames(source: Path) -> tuple[list[np.ndarray], int]:
-    """The frames (H, W, C) of a file, and milliseconds between them; 0 for an image."""
+def animated(source: Path) -> bool:
+    """Whether a file holds more than one frame; not where it cannot be read."""
     try:
-        if source.suffix.lower() == ".gif":
+        with Image.open(source) as image:
+            return bool(getattr(image, "is_animated", False))
+    except (OSError, ValueError, SyntaxError):
+        return False
+
+
+def _frames(source: Path) -> tuple[list[np.ndarray], Motion | None]:
+    """The frames (H, W, C) of a file, and how they follow each other; None for an image."""
+    try:
+        if animated(source):
             with Image.open(source) as image:
-                if getattr(image, "is_animated", False):
-                    pause = int(image.info.get("duration", 0)) or 100
-                    return [np.asarray(frame.convert("RGB")) for frame in ImageSequence.Iterator(image)], pause
+                frames, pauses, loop = [], [], image.info.get("loop")
+                for frame in ImageSequence.Iterator(image):
+                    frames.append(np.asarray(frame.convert("RGB")))
+                    pauses.append(int(frame.info.get("duration", 0)) or PAUSE)
+                return frames, Motion(pauses, loop)
         with source.open("rb") as file:
-            return [read_picture(file).pixels], 0
+            return [read_picture(file).pixels], None
     except (UnreadableError, OSError) as error:
         raise DataError(f"{source} cannot be read: {error}.") from None
 
 
-def _write(out: Path, frames: list[np.ndarray], pause: int) -> None:
+def _write(out: Path, frames: list[np.ndarray], motion: Motion | None) -> None:
     out.parent.mkdir(parents=True, exist_ok=True)
     first, *others = (Image.fromarray(frame) for frame in frames)
     with files.whole_file(out) as aside:
-        if pause:
-            first.save(aside, format="GIF", save_all=True, append_images=others, duration=pause, loop=0)
+        if motion is None:
+            first.save(aside, format="GIF" if out.suffix.lower() == ".gif" else "PNG")
         else:
-            first.save(aside, format="PNG")
+            # A GIF that says nothing of loops plays once.
+            loops = {} if motion.loop is None else {"loop": motion.loop}
+            first.save(aside, format="GIF", save_all=True, append_images=others, duration=motion.pauses, **loops)
