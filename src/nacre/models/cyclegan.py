@@ -77,7 +77,7 @@ class CycleGAN(nn.Module):
 
     @classmethod
     def recommended(cls, shape: Shape) -> dict[str, Any]:
-        """The paper's batch size and schedule; by the time of one step, 39 minutes of a core at 64 pixels."""
+        """The paper's batch size and schedule: about 55 minutes of a core at 64 pixels."""
         return {"steps": 10_000, "batch_size": 1, "lr_schedule": "flat-linear"}
 
     def objectives(self) -> list[Objective]:

@@ -144,7 +144,7 @@ def animated(source: Path) -> bool:
     try:
         with Image.open(source) as image:
             return bool(getattr(image, "is_animated", False))
-    except (OSError, ValueError, SyntaxError):
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
         return False
 
 
