@@ -59,8 +59,8 @@ def each(words: Sequence[str], shape: tuple[int, ...], *, most: int | None = Non
     recoloured = sum(number for _, _, number in found)
     told = []
     if resized:
-        told.append(f"{resized} of {count} images were of another size, and made {shape[2]}x{shape[1]}")
-        told[0] += ", cut at the centre to that shape"
+        size = f"{shape[2]}x{shape[1]}, cut at the centre to that shape"
+        told.append(f"{resized} of {count} images were of another size, and made {size}")
     if recoloured:
         kind = "grey" if shape[0] == 1 else "coloured without transparency"
         told.append(f"{recoloured} of {count} images made {kind}")

@@ -12,7 +12,7 @@ from torch import nn
 from nacre.errors import CheckpointError, ConfigError
 
 OWN: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
-"""What is asked of every folder: nothing is downloaded, and only the library's own code runs (nobody is asked, either)."""
+"""For every folder: nothing is downloaded, no code of the folder's runs, and no question is put on the terminal."""
 
 VOCABULARIES = (
     "tokenizer.json",

@@ -40,7 +40,7 @@ class _FusedAdam:
 
     On a CPU, moments that no longer count become zero, at steps that the state's own count decides. A weight that gets no
     gradient any more (of a border pixel that is never lit) would otherwise have moments that shrink for ever, soon to
-    subnormal numbers, with which some processors reckon a hundred times more slowly.
+    subnormal numbers, with which some processors reckon far more slowly (docs/decisions.md).
     """
 
     def __init__(self, optimizer: Optimizer) -> None:
