@@ -26,6 +26,7 @@ import rows
 from nacre import files, images
 from nacre.data import DataSettings, load
 from nacre.engine import sampling
+from nacre.run import config
 
 
 @dataclass(frozen=True)
@@ -144,7 +145,7 @@ def main() -> None:
         f"{recipe.model} {recipe.parameters}, stages {recipe.stages}"
     )
     values = {"nll_nats": bounds, "train_minutes": seconds / 60}
-    facts = {"published": recipe.published, "asked": recipe.asked, "threads": torch.get_num_threads()}
+    facts = {"published": recipe.published, "asked": recipe.asked, "threads": config.read(run)["numerics"]["threads"]}
     place = rows.write_row(
         f"likelihood-{asked.recipe}",
         protocol,
