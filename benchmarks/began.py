@@ -19,7 +19,6 @@ import torch
 import faces
 import nacre
 import rows
-from likelihood import seconds_of
 from nacre.engine import checkpoint, pictures
 
 COMMON: dict[str, Any] = {
@@ -126,7 +125,7 @@ def main() -> None:
     for name, path in runs.items():
         samples = nacre.load(path[-1]).sample(faces.JUDGED)
         seen = RUNS[name]["batch_size"] * sum(run.done for run in path)
-        minutes = sum(seconds_of(run.path) for run in path) / 60
+        minutes = sum(rows.training_seconds(run.path) for run in path) / 60
         found = balance(path[0].history, path[-1].history, RUNS[name]["gamma"])
         note(name, found | judge(samples) | {"images_seen": seen, "train_minutes": minutes})
         if name in PICTURES:
@@ -134,7 +133,7 @@ def main() -> None:
         if asked.dcgan:
             peer, images_seen = beside(asked.dcgan, seen)
             note(f"dcgan-beside-{name}", judge(peer.sample(faces.JUDGED)) | {"images_seen": images_seen})
-    seconds = sum(seconds_of(run) for run in {run.path for path in runs.values() for run in path})
+    seconds = sum(rows.training_seconds(run) for run in {run.path for path in runs.values() for run in path})
     judging, own = (text.split("Protocol: ")[1].strip() for text in (faces.__doc__, __doc__))
     protocol = (
         f"{own} {judging} nacre train began, seed 0, {COMMON}; first {FIRST}; then {RUNS}; DCGAN: {faces.SETTINGS}"

@@ -38,7 +38,6 @@ import faces
 import nacre
 import rows
 from caption_referee import Emoji, Referee, open_referee
-from likelihood import seconds_of
 from nacre import images
 from nacre.cli.sheets import enlarged
 from nacre.data import DataSettings, load
@@ -321,7 +320,7 @@ def judge(name: str, data: Path, runs: Path, results: Path) -> None:
     else:
         values = judge_emoji(model, data, runs, picture)
         n = EACH * values["captions"]
-    seconds, history = seconds_of(run), nacre.Run(run, 0, 0).history
+    seconds, history = rows.training_seconds(run), nacre.Run(run, 0, 0).history
     values |= {"train_minutes": seconds / 60, "steps": max(line["step"] for line in history)}
     for key, value in values.items():
         print(f"{key}: {value:.4g}")

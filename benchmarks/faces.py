@@ -20,7 +20,6 @@ from torch import Tensor, nn
 
 import nacre
 import rows
-from likelihood import seconds_of
 from nacre import images
 from nacre.data import DataSettings, load
 from nacre.engine import pictures
@@ -122,7 +121,7 @@ def main() -> None:
     parser.add_argument("--results", type=Path, default=rows.RESULTS, help="folder of the rows")
     asked = parser.parse_args()
     run = trained("dcgan", asked.out, data=asked.data, **SETTINGS)
-    seconds = seconds_of(run.path)
+    seconds = rows.training_seconds(run.path)
     judge = Judge(training_faces(asked.data))
     samples = nacre.load(run).sample(JUDGED)
     pictures.save(PICTURE, pictures.page(samples[:64]))

@@ -195,10 +195,10 @@ class Job:
         for draw in draws:
             before = encoders or [self.classifier(f"first{draw}", draw, self.recipe.first)]
             run = self.classifier(f"draw{draw}", draw, {"encoder" if encoders else "init_from": str(before[0])})
-            spent = seconds_of(run) + (0 if encoders else seconds_of(before[0]))
+            spent = rows.training_seconds(run) + (0 if encoders else rows.training_seconds(before[0]))
             errors, seconds = [*errors, self.error(run, draw)], [*seconds, spent]
             print(f"draw {draw}: {errors[-1]:.2f} %, trained in {seconds[-1]:.0f} s", flush=True)
-        notes = {"pretrain_seconds": [seconds_of(run) for run in encoders]}
+        notes = {"pretrain_seconds": [rows.training_seconds(run) for run in encoders]}
         return {"error_percent": errors, "train_seconds": seconds}, notes if encoders else {}
 
     def transferred(self, draws: Sequence[int]) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -216,7 +216,7 @@ class Job:
             again = {"encoder": str(blank), **reused, **self.recipe.nothing}
             nothing = self.classifier(f"nothing{draw}", draw, again)
             errors, plain = [*errors, self.error(run, draw)], [*plain, self.error(nothing, draw)]
-            seconds, choices = [*seconds, seconds_of(run)], [*choices, f"{name}, {layers} layers"]
+            seconds, choices = [*seconds, rows.training_seconds(run)], [*choices, f"{name}, {layers} layers"]
             print(
                 f"draw {draw}: {choices[-1]} (folds {wrong:.1f} %): {errors[-1]:.2f} %, from nothing {plain[-1]:.2f} %"
             )
@@ -228,7 +228,7 @@ class Job:
         }
         return values, {
             "chosen": choices,
-            "pretrain_seconds": {name: seconds_of(run) for name, run in encoders.items()},
+            "pretrain_seconds": {name: rows.training_seconds(run) for name, run in encoders.items()},
         }
 
     def encoder(self, name: str) -> Path:
@@ -285,16 +285,6 @@ def lower(run: Path, count: int, images: Tensor) -> np.ndarray:
     model = Transfer(tuple(images.shape[1:]), **classes)
     with torch.no_grad():
         return model.reused(images).flatten(1).numpy()
-
-
-def seconds_of(run: Path) -> float:
-    """Seconds that the training of a run took, by its log: the speed of each stretch times its images."""
-    done, total = 0.0, 0.0
-    for line in nacre.Run(run, 0, 0).history:
-        if "images_per_s" in line:
-            total += 1000 * (line["kimg"] - done) / line["images_per_s"]
-            done = line["kimg"]
-    return total
 
 
 if __name__ == "__main__":

@@ -125,7 +125,7 @@ def main() -> None:
     recipe, source = RECIPES[asked.recipe], f"mnist:{asked.data}"
     out = asked.out or Path("runs") / f"likelihood-{asked.recipe}"
     run = trained(recipe, source, out)
-    seconds = sum(seconds_of(stage_at(out, number)) for number in range(len(recipe.stages)))
+    seconds = sum(rows.training_seconds(stage_at(out, number)) for number in range(len(recipe.stages)))
     print(f"trained in {seconds / 60:.1f} min; now L_{recipe.k} on {asked.items:,} test images")
     model = nacre.load(run)
     dataset = load(DataSettings(data=source))
@@ -207,16 +207,6 @@ def trained(recipe: Recipe, source: str, out: Path) -> Path:
         nacre.train(recipe.model, data=source, out=place, or_resume=True, init_from=before, **flags)
         before = place
     return stage_at(out, len(recipe.stages) - 1)
-
-
-def seconds_of(run: Path) -> float:
-    """Seconds that the training of a run took, by its log: the speed of each stretch times its images."""
-    lines = [line for line in nacre.Run(run, 0, 0).history if "images_per_s" in line]
-    done, total = 0.0, 0.0
-    for line in lines:
-        total += 1000 * (line["kimg"] - done) / line["images_per_s"]
-        done = line["kimg"]
-    return total
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ import numpy as np
 import torch
 from scipy.special import stdtrit
 
+import nacre
 from nacre.files import write_text
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -190,3 +191,13 @@ def version_of(package: str) -> str:
 # When a benchmark starts, not when its row is written: by then the tree may be another.
 STARTED = time.perf_counter()
 COMMIT = commit_of(ROOT)
+
+
+def training_seconds(run: Path) -> float:
+    """Seconds that the training of a run took, by its log: the speed of each stretch times its images."""
+    done, total = 0.0, 0.0
+    for line in nacre.Run(run, 0, 0).history:
+        if "images_per_s" in line:
+            total += 1000 * (line["kimg"] - done) / line["images_per_s"]
+            done = line["kimg"]
+    return total

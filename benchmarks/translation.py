@@ -44,7 +44,6 @@ from torch import Tensor
 
 import nacre
 import rows
-from likelihood import seconds_of
 from nacre import images
 from nacre.data import DataSet, DataSettings, load, sides
 from nacre.engine import pictures
@@ -352,7 +351,10 @@ def translations(pair: str, runs: Path, bench: Bench) -> tuple[dict[tuple[str, s
         steps = ABLATED if course.ablation else int(run.facts["steps"])
         batch = int(course.flags.get("batch_size", 1))
         courses[name] = {"flags": dict(course.flags), "steps": steps, "images_of_each_side": steps * batch}
-        courses[name] |= {"passes": steps * batch / len(bench.train["a2b"]), "seconds": seconds_of(runs / name)}
+        courses[name] |= {
+            "passes": steps * batch / len(bench.train["a2b"]),
+            "seconds": rows.training_seconds(runs / name),
+        }
         if course.swapped:
             found["b2a", "pix2pix"] = run.translate(test["b2a"], "a2b")
         elif course.model == "pix2pix":
