@@ -130,7 +130,7 @@ def main() -> None:
     model = nacre.load(run)
     dataset = load(DataSettings(data=source))
     test = images.to_float(torch.from_numpy(dataset.items[dataset.rows("test")[: asked.items]]))
-    kept = Kept(out / "judged.json", f"{recipe.k} of {len(test)}")
+    kept = Kept(out / "judged.json", f"{recipe.k} of {len(test)}, {recipe.parameters}, {recipe.stages}")
     for seed in range(len(kept.bounds), asked.binarizations):
         begun = time.perf_counter()
         kept.add(judged(model.module, test, recipe, seed))
@@ -164,7 +164,7 @@ class Kept:
 
     Args:
         path: of the file.
-        how: k and the number of images; bounds that were judged otherwise are forgotten.
+        how: k, the number of images and the recipe; bounds that were judged otherwise are forgotten.
     """
 
     def __init__(self, path: Path, how: str) -> None:

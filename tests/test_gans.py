@@ -117,10 +117,11 @@ def test_penalties_of_a_quadratic_discriminator():
     assert both == pytest.approx([0.49, 0, 25, 25])
 
 
-@pytest.mark.parametrize("model_class", [GAN, R3GAN])
+@pytest.mark.parametrize("model_class", [GAN, DCGAN, R3GAN])
 def test_r1_is_taken_at_real_items_and_r2_at_generated_ones(model_class):
-    flags = {"r1": 0.3, "r2": 0.7} if model_class is GAN else {"gamma": 0.4}
-    model = model_class((1, 5, 4), network="mlp", hidden=(16,), **flags).double()
+    flags = {"gamma": 0.4} if model_class is R3GAN else {"r1": 0.3, "r2": 0.7}
+    flags |= {"width": 4} if model_class is DCGAN else {"network": "mlp", "hidden": (16,)}
+    model = model_class((1, 5, 4), **flags).double()
     x, step = items((1, 5, 4)), moment(model)
     loss, parts = model.discriminator_loss(x, step)
     shown = {"r1": model.discriminator.show(x), "r2": model.discriminator.show(model.sample(step.noise).detach())}
@@ -130,8 +131,8 @@ def test_r1_is_taken_at_real_items_and_r2_at_generated_ones(model_class):
         assert parts[name].item() == pytest.approx(slopes.flatten(1).square().sum(1).mean().item())
         values[name] = model.discriminator(at)
     assert shown["r1"].min() < 0  # images are judged, and slopes taken, in [-1, 1]
-    game = losses.discriminator_loss if model_class is GAN else losses.relativistic_loss
-    weights = (0.15, 0.35) if model_class is GAN else (0.2, 0.2)
+    game = losses.relativistic_loss if model_class is R3GAN else losses.discriminator_loss
+    weights = (0.2, 0.2) if model_class is R3GAN else (0.15, 0.35)
     expected = game(values["r1"], values["r2"]) + weights[0] * parts["r1"] + weights[1] * parts["r2"]
     assert loss.item() == pytest.approx(expected.item())
 

@@ -14,6 +14,7 @@ from nacre.cli import main
 from nacre.contract import check_model
 from nacre.errors import ConfigError
 from nacre.models.ae import AE
+from nacre.models.m2 import M2
 from nacre.models.stacked_ae import StackedAE
 from nacre.models.transfer import Transfer
 from nacre.models.vae import VAE
@@ -67,6 +68,12 @@ def test_the_layers_of_any_encoder(source, layers):
     torch.testing.assert_close(lower.classify(x).sum(1), torch.ones(5))
     with pytest.raises(ConfigError, match=f"from 1 to {layers}, the layers of .*; got {layers + 1}"):
         Transfer((1, 16, 16), classes=3, encoder=source, reuse_layers=layers + 1)
+
+
+def test_layers_that_read_another_models_codes_are_not_reused():
+    above = M2((1, 8, 8), classes=3, encoder=VAE((1, 8, 8), latent_dim=4, hidden=(8,)))  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="stands on another model's codes"):
+        Transfer((1, 8, 8), classes=3, encoder=above)
 
 
 def test_frozen_layers_stay_and_the_others_follow_later(encoder, tmp_path):

@@ -2,6 +2,7 @@
 
 import math
 import shutil
+from typing import Any
 
 import numpy as np
 import pytest
@@ -467,6 +468,23 @@ def test_each_row_of_the_vaegan_has_its_own_loss_and_parts():
         torch.testing.assert_close(row.loss(x, at(0, noise))[0], expected[name])
 
 
+def test_the_penalties_of_the_vaegan_are_at_real_items_and_at_samples():
+    torch.manual_seed(0)
+    flags: dict[str, Any] = {"latent_dim": 3, "hidden": (16, 8)}
+    plain = VAEGAN((1, 8, 8), r1=0.0, **flags).double()
+    model = VAEGAN((1, 8, 8), r1=0.3, r2=0.7, **flags).double()
+    model.load_state_dict(plain.state_dict())
+    row = {row.name: row for row in model.objectives()}["discriminator"]
+    x, noise = grey(6, (1, 8, 8)), noise_for(row.draws, 6)
+    loss, parts = row.loss(x, at(0, noise))
+    for name, items in {"r1": x, "r2": model.decode(noise["z"]).detach()}.items():
+        shown = (2 * items - 1).requires_grad_()
+        (slopes,) = torch.autograd.grad(model.discriminator(shown).sum(), shown)
+        assert parts[name].item() == pytest.approx(slopes.flatten(1).square().sum(1).mean().item())
+    game = plain.discriminator_loss(x, at(0, noise))[0]
+    assert loss.item() == pytest.approx((game + 0.15 * parts["r1"] + 0.35 * parts["r2"]).item())
+
+
 def test_a_conditional_vaegan_tells_both_players_the_label_and_infers_it():
     torch.manual_seed(0)
     model = VAEGAN((1, 8, 8), latent_dim=3, hidden=(16, 8), classes=3).double()
@@ -549,6 +567,8 @@ def test_what_m2_cannot_stand_on():
         stacked(sigma=0.1)
     with pytest.raises(ConfigError, match="labelled_share is a share"):
         M2(DIGIT, classes=3, labelled_share=1.5)
+    with pytest.raises(ConfigError, match="one hidden layer at least"):
+        M2(DIGIT, classes=3, hidden=())
 
 
 def test_m1_m2_trains_resumes_and_loads_from_its_own_files(tmp_path):

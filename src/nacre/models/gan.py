@@ -214,8 +214,9 @@ class DCGAN(GAN):
         loss: the generator's loss: "minimax", E log(1 - D(G(z))), or "non-saturating", -E log D(G(z)), which has
             gradients when the discriminator wins.
         r1: γ, weight of a penalty γ/2 E ‖∇ D(x)‖² at real items, which the paper does not have.
+        r2: γ of the same penalty at generated items.
         pack: items that are judged together (PacGAN, Lin et al. 2018).
-        augment: show the discriminator augmented images only (DiffAugment, Zhao et al. 2020).
+        augment: show the discriminator augmented images only (DiffAugment, Zhao et al. 2020); on by itself under 5,000 images.
         reuse_fakes: let the generator play first, and show the discriminator the items that it made then.
         width: channels of the discriminator's first convolution and of the generator's last hidden one.
         classes: number of classes to condition both players on, 0 for none.
@@ -231,14 +232,15 @@ class DCGAN(GAN):
         latent_dim: int = 100,
         loss: Literal["non-saturating", "minimax"] = "non-saturating",
         r1: float = 0.0,
+        r2: float = 0.0,
         pack: int = 1,
         augment: bool = False,
         reuse_fakes: bool = False,
         width: int = 64,
         classes: int = 0,
     ) -> None:
-        game: dict[str, Any] = {"loss": loss, "r1": r1, "pack": pack, "augment": augment, "reuse_fakes": reuse_fakes}
-        super().__init__(shape, latent_dim=latent_dim, width=width, classes=classes, **game)
+        game: dict[str, Any] = {"loss": loss, "pack": pack, "augment": augment, "reuse_fakes": reuse_fakes}
+        super().__init__(shape, latent_dim=latent_dim, r1=r1, r2=r2, width=width, classes=classes, **game)
 
     @classmethod
     def recommended(cls, shape: Shape) -> dict[str, Any]:

@@ -29,7 +29,7 @@ class M2(nn.Module):
     Args:
         shape: shape of an item: (channels, height, width) in [0, 1], or (dimensions,) of any reals.
         classes: number of labels; from the data on the command line.
-        encoder: a run or model folder of a `vae` or `iwae` without labels, M1; from Python it may also be the model itself.
+        encoder: a run or model folder of a `vae` or `iwae` without labels, M1; the class itself also takes the model.
         origin: what `encoder` was built as, filled in from the run, so that this model can do without that one later.
         labelled_share: the least share of a batch that is labelled where few items are: these come around more often. The
             paper has 0, each as often as the others.
@@ -75,6 +75,8 @@ class M2(nn.Module):
             raise ConfigError(f"m2 classifies into two classes or more, got {classes}; give it data with labels.")
         at_least(1, latent_dim=latent_dim, hidden=hidden, width=width)
         at_least(0, alpha=alpha)
+        if not hidden:
+            raise ConfigError("m2 needs one hidden layer at least; its last is what the encoder sees beside the label.")
         if not 0 <= labelled_share <= 1:
             raise ConfigError(f"labelled_share is a share, from 0 to 1; got {labelled_share}.")
         self.shape, self.classes, self.latent_dim, self.alpha = shape, classes, latent_dim, alpha

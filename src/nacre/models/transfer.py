@@ -28,8 +28,8 @@ class Transfer(nn.Module):
     Args:
         shape: shape of an item: (channels, height, width) in [0, 1], or (dimensions,) of any reals.
         classes: number of labels; on the command line that of the data.
-        encoder: a run or model folder whose encoder is reused (`ae`, `stacked_ae`, `vae` …); from Python it may also be
-            the model itself. Without one the classifier is trained from nothing.
+        encoder: a run or model folder whose encoder is reused (`ae`, `stacked_ae`, `vae` …); the class itself also takes
+            the model. Without one the classifier is trained from nothing.
         origin: what `encoder` was built as: model, parameters and shape. It is filled in from the run, so that this model
             can do without that one once it is trained.
         reuse_layers: how many of the encoder's layers, counted from the data; by default all but the last, which leads
@@ -159,6 +159,8 @@ def _lower_layers(model: Any, shape: Shape, count: int | None) -> nn.Sequential:
         )
     if tuple(model.shape) != tuple(shape):
         raise ConfigError(f"the encoder of {name} takes items of shape {tuple(model.shape)}, and the data are {shape}.")
+    if getattr(model, "below", None) is not None:
+        raise ConfigError(f"this {name} stands on another model's codes; reuse the layers of that one (its --encoder).")
     layers = _layers(encoder)
     count = max(1, len(layers) - 1) if count is None else count
     if not 1 <= count <= len(layers):

@@ -29,6 +29,7 @@ class VAEGAN(nn.Module):
             is 1, and its features are those of an unpenalised discriminator, which are larger.
         gamma: weight of the reconstruction error beside the game in the decoder's loss.
         r1: γ, weight of the penalty γ/2 E ‖∇ D(x)‖² at real items, images taken in [-1, 1] (Mescheder et al. 2018).
+        r2: γ of the same penalty at samples from the prior.
         network: "mlp", "conv" (DCGAN), "resnet" (residual blocks), or by the shape: conv for images of 16 pixels and more.
         hidden: sizes of the MLP's hidden layers, from the data to the latent; the decoder mirrors them.
         width: channels of the first convolution; of a resnet, at all sizes up to 32 pixels.
@@ -46,6 +47,7 @@ class VAEGAN(nn.Module):
         feature_std: float = 0.2,
         gamma: float = 0.02,
         r1: float = 0.1,
+        r2: float = 0.0,
         network: Kind = "auto",
         hidden: tuple[int, ...] = (512, 256),
         width: int = 32,
@@ -53,11 +55,11 @@ class VAEGAN(nn.Module):
     ) -> None:
         super().__init__()
         at_least(1, latent_dim=latent_dim, hidden=hidden, width=width)
-        at_least(0, gamma=gamma, r1=r1, classes=classes)
+        at_least(0, gamma=gamma, r1=r1, r2=r2, classes=classes)
         if not feature_std > 0:
             raise ConfigError(f"feature_std must be positive, got {feature_std:g}.")
         self.shape, self.latent_dim, self.classes = shape, latent_dim, classes
-        self.feature_std, self.gamma, self.r1 = feature_std, gamma, r1
+        self.feature_std, self.gamma, self.r1, self.r2 = feature_std, gamma, r1, r2
         kind, leaky = networks.kind_for(shape, network), partial(nn.LeakyReLU, 0.2)
         self.encoder = networks.encoder(shape, 2 * latent_dim, kind=kind, hidden=hidden, width=width)
         self.decoder = networks.decoder(self.code_dim, shape, kind=kind, hidden=hidden[::-1], width=width)
@@ -119,13 +121,18 @@ class VAEGAN(nn.Module):
         x, label = adversarial.labelled(batch, self.classes)
         with torch.no_grad():
             remade, made = self.products(x, label, step.noise)
-        penalty, on_real = losses.r1_penalty(partial(self.judged, label=label), self.scale(x))
+        judged = partial(self.judged, label=label)
+        penalty, on_real = losses.r1_penalty(judged, self.scale(x))
         on_remade, on_made = self.realness(remade, label), self.realness(made, label)
         # The second kind of fake has no real items of its own: its share of the game is the minimax loss with its sign turned.
         loss = losses.discriminator_loss(on_real, on_remade) - losses.minimax_generator_loss(on_made)
         parts = {"d_real": on_real, "d_remade": on_remade, "d_made": on_made}
         logs = {name: logit.sigmoid().mean() for name, logit in parts.items()}
-        return loss + self.r1 / 2 * penalty, logs | {"r1": penalty}
+        loss, logs = loss + self.r1 / 2 * penalty, logs | {"r1": penalty}
+        if self.r2:
+            logs["r2"] = losses.r1_penalty(judged, self.scale(made))[0]
+            loss = loss + self.r2 / 2 * logs["r2"]
+        return loss, logs
 
     def products(self, x: Tensor, label: Tensor | None, noise: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
         """The decoder's two, of the items' classes: reconstructions through q(z|x), and samples from the prior."""
