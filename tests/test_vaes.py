@@ -206,6 +206,22 @@ def test_reconstructions_are_the_same_or_as_many_as_asked_for():
     torch.testing.assert_close(model.reconstruct(x, draws=2, noise={"z": z})[:, 1], expected)
 
 
+def test_a_loaded_vae_reconstructs_items_many_ways_whatever_their_companions(tmp_path):
+    flags = {"steps": 2, "latent_dim": 3, "hidden": (8,), "sample_every": 0}
+    vae = nacre.load(nacre.train("vae", out=tmp_path / "vae", **flags))
+    x = torch.rand(5, 1, 8, 8)
+    several = vae.reconstruct(x, draws=3)
+    assert several.shape == (5, 3, 1, 8, 8)
+    assert several.std(1).max() > 0.01
+    torch.testing.assert_close(several, vae.reconstruct(x, draws=3, batch_size=2))
+    torch.testing.assert_close(several, vae.module.reconstruct(x, draws=3))
+    with pytest.raises(ConfigError, match="draws"):
+        vae.reconstruct(x, draws=0)
+    plain = nacre.load(nacre.train("ae", out=tmp_path / "ae", **flags))
+    with pytest.raises(nacre.NacreError, match="one way only"):
+        plain.reconstruct(x, draws=3)
+
+
 def test_the_label_free_bound_is_below_the_exact_likelihood_of_the_mixture():
     """With a decoder that ignores z the model is a mixture of as many laws as there are labels."""
     model = built(VAE(DIGIT, latent_dim=2, hidden=(8,), classes=3, sigma=0.5))

@@ -1,5 +1,6 @@
 """A trained model in use: no data, no logger, no trainer."""
 
+import inspect
 import os
 import tempfile
 from collections.abc import Mapping
@@ -138,11 +139,22 @@ class Pretrained:
             raise ShapeError(f"decode takes codes of shape (N, {expected or 'latent_dim'}), got {tuple(codes.shape)}.")
         return sampling.apply(require(self.module, "decode").decode, codes, self.module, batch_size)
 
-    def reconstruct(self, items: Tensor | np.ndarray, *, batch_size: int = sampling.CHUNK) -> Tensor:
-        """Items through the model and back: (N, *shape)."""
-        return sampling.apply(
-            require(self.module, "reconstruct").reconstruct, self._items(items), self.module, batch_size
-        )
+    def reconstruct(
+        self, items: Tensor | np.ndarray, *, draws: int | None = None, batch_size: int = sampling.CHUNK
+    ) -> Tensor:
+        """Items through the model and back: (N, *shape); of a `vae` also by `draws` samples of its posterior, (N, draws, *shape).
+
+        An item's samples are always the same, whatever its companions.
+
+        Raises:
+            CapabilityError: the model does not reconstruct, or in one way only.
+        """
+        able, items = require(self.module, "reconstruct"), self._items(items)
+        if draws is None:
+            return sampling.apply(able.reconstruct, items, self.module, batch_size)
+        if "draws" not in inspect.signature(able.reconstruct).parameters:
+            raise CapabilityError(f"{self.spec.name} reconstructs in one way only; leave draws out, or take a vae.")
+        return sampling.reconstruct(self.module, items, draws, chunk=batch_size)
 
     def log_likelihood(self, items: Tensor | np.ndarray, *, seed: int = 0, batch_size: int = sampling.CHUNK) -> Tensor:
         """The (bound on the) log-likelihood of items in nats: (N,) float64. `likelihood_name` of the module names it."""

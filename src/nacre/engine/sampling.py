@@ -3,12 +3,13 @@
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from nacre import seeds
-from nacre.errors import ConfigError
+from nacre.errors import ConfigError, at_least
 from nacre.protocols import device_of, dtype_of, require
 
 CHUNK = 256
@@ -203,6 +204,24 @@ def log_likelihood(model: nn.Module, items: Tensor, *, seed: int = 0, first: int
         numbers = range(first + rows.start, first + rows.stop)
         noise = seeds.noises(capable.likelihood_draws, seed, "likelihood", rows=numbers, device=device, dtype=dtype)
         return capable.log_likelihood(items[rows.start : rows.stop].to(device, dtype), noise).double().cpu()
+
+    with evaluating(model):
+        return torch.cat([part(rows) for rows in chunks(0, len(items), chunk)])
+
+
+def reconstruct(model: nn.Module, items: Tensor, draws: int, *, chunk: int = CHUNK) -> Tensor:
+    """Items (N, …) through samples of a VAE's posterior and back, in evaluation mode: (N, draws, …) on the CPU.
+
+    The noise of an item is a function of its number alone.
+    """
+    device, dtype = device_of(model), dtype_of(model)
+    capable: Any = require(model, "reconstruct")
+    at_least(1, draws=draws)
+    law = {"z": seeds.normal(draws, capable.latent_dim)}
+
+    def part(rows: range) -> Tensor:
+        noise = seeds.noises(law, 0, "reconstruct", rows=rows, device=device, dtype=dtype)
+        return capable.reconstruct(items[rows.start : rows.stop].to(device, dtype), draws=draws, noise=noise).cpu()
 
     with evaluating(model):
         return torch.cat([part(rows) for rows in chunks(0, len(items), chunk)])
