@@ -96,7 +96,7 @@ RECIPES = {
             {**WIDE, "steps": 100_000, "k": 3, "lr_schedule": "constant"},
             {**WIDE, "steps": 25_000, "k": 10, "lr_schedule": "cosine"},
         ),
-        5000,
+        1000,
         "LVAE of five layers 81.74 (Sønderby et al. 2016)",
         "≤ 82.0 in ≤ 60 min",
     ),
