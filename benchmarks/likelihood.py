@@ -55,7 +55,7 @@ RECIPES = {
     "vae": Recipe(
         "vae",
         {**QUICKER, "latent_dim": 50},
-        ({"steps": 280_000, "batch_size": 256, "lr": 3e-3, "lr_schedule": "cosine"},),
+        ({"steps": 280_000, "batch_size": 256, "lr": 3e-3, "lr_schedule": "cosine", "precision": "bf16"},),
         5000,
         "86.76 after 3,280 epochs (Burda et al. 2016)",
         "≤ 87.5 in ≤ 30 min",
