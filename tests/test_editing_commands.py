@@ -5,6 +5,7 @@ import shutil
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 import nacre
@@ -198,6 +199,14 @@ def test_the_sign_before_a_long_name_stays():
     assert short.startswith("+ …")
     assert short.endswith(".png")
     assert font.getlength(short) <= 60
+
+
+def test_a_caption_alone_in_its_row_is_not_cut_at_its_image():
+    words, four = "a caption of some length", torch.zeros(4, 1, 64, 64)
+    alone, crowded = (sheets.captioned(four, [words, other, "", ""], 2) for other in ("", "b"))
+    under = slice(sheets.GAP + 64, None)
+    right_half = slice(2 * sheets.GAP + 64, None)
+    assert (alone[under, right_half] < 200).sum() > (crowded[under, right_half] < 200).sum() > 0
 
 
 def test_what_cannot_be_inverted(runs, capsys, tmp_path):

@@ -31,7 +31,7 @@ def enlarged(items: Tensor, towards: int) -> np.ndarray:
 def captioned(items: Tensor, captions: Sequence[str], columns: int) -> np.ndarray:
     """Images (N, C, H, W) row by row, a caption under each: (height, width, 3) uint8.
 
-    A row whose captions are all empty has no line for them.
+    A row whose captions are all empty has no line for them; one that has a single caption gives it the whole line.
     """
     cells = enlarged(items, SMALLEST_CELL)
     count, height, width = cells.shape[:3]
@@ -44,9 +44,11 @@ def captioned(items: Tensor, captions: Sequence[str], columns: int) -> np.ndarra
             left = GAP + column * (width + GAP)
             cell = cells[number * columns + column]
             sheet.paste(Image.fromarray(cell.squeeze(2) if cell.shape[2] == 1 else cell), (left, top))
-            words = _shortened(caption, width, font)
+            room = sheet.width - 2 * GAP if sum(map(bool, line)) == 1 else width
+            words = _shortened(caption, room, font)
             middle = left + (width - font.getlength(words)) / 2
-            draw.text((middle, top + height + 1), words, fill=(70, 70, 70), font=font)
+            inside = min(max(middle, GAP), sheet.width - GAP - font.getlength(words))
+            draw.text((inside, top + height + 1), words, fill=(70, 70, 70), font=font)
         top += tall
     return np.asarray(sheet)
 
