@@ -121,6 +121,13 @@ def test_captions_lie_in_metadata_and_beside_images_together(tmp_path):
     assert open_set(folder(tmp_path / "photos", files)).captions == ("from the table", "from beside", "")
 
 
+def test_captions_that_are_all_blank_are_none_and_that_is_said(tmp_path):
+    files = pictures(["a.png", "b.png", "c.png"]) | {"a.txt": b" \n", "metadata.csv": b"file_name,text\nb.png,  \n"}
+    found = open_set(folder(tmp_path / "photos", files))
+    assert found.captions is None
+    assert found.notes == ("The captions of 2 images are blank, and no image has another.",)
+
+
 def test_jsonl_names_are_relative_to_its_folder(tmp_path):
     files = pictures(["train/a.png", "test/a.png"])
     files["train/metadata.jsonl"] = b'{"file_name": "a.png", "text": "one"}'

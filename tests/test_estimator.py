@@ -265,7 +265,7 @@ def test_wrong_items() -> None:
 def test_wrong_parameters() -> None:
     for wrong, sentence in [
         ({"latent_dim": 0}, "latent_dim must be 1 or more"),
-        ({"latent_dim": "many"}, "takes int"),
+        ({"latent_dim": "many"}, "takes a whole number"),
         ({"lr": -1.0}, "--lr must be greater than 0"),
         ({"steps": 5, "epochs": 1.0}, "not both"),
     ]:

@@ -12,6 +12,7 @@ import inspect
 import json
 import os
 import sys
+import types
 import typing
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -27,6 +28,17 @@ from nacre.networks import Shape
 
 MOST_LISTED = 12
 """Names that a sentence lists; where there are more, the help does."""
+
+_IN_WORDS = {
+    int: "a whole number",
+    float: "a finite number",
+    bool: "true or false",
+    str: "a text",
+    tuple[int, ...]: "whole numbers (such as 64,32)",
+    tuple[int, int]: "two whole numbers (such as 64,32)",
+    tuple[str, ...]: "names (such as a,b)",
+    dict[str, Any]: "a mapping",
+}
 
 
 @dataclass(frozen=True)
@@ -184,6 +196,14 @@ def type_name(annotation: Any) -> str:
     return str(annotation).replace("typing.", "")
 
 
+def wanted(annotation: Any) -> str:
+    """What a flag of a type takes, in words: "a whole number", "whole numbers (such as 64,32)"."""
+    arguments = typing.get_args(annotation)
+    if type(None) in arguments or typing.get_origin(annotation) is types.UnionType:
+        return " or ".join(wanted(argument) for argument in arguments if argument is not type(None))
+    return _IN_WORDS.get(annotation, type_name(annotation))
+
+
 def _checked(field: Field, value: Any) -> Any:
     from jsonargparse import ArgumentError, ArgumentParser
 
@@ -201,7 +221,7 @@ def _checked(field: Field, value: Any) -> Any:
             if isinstance(value, str | int | float | tuple | list | dict | None)
             else f"a {type(value).__name__}"
         )
-        raise ConfigError(f"{field.flag} takes {type_name(field.type)}, got {shown:.80}.") from None
+        raise ConfigError(f"{field.flag} takes {wanted(field.type)}, got {shown:.80}.") from None
 
 
 def _file_and_class(name: str) -> tuple[Path, str]:

@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 from jsonargparse import ArgumentParser, Namespace
 
 from nacre.errors import ConfigError
-from nacre.spec import Field, type_name, unknown
+from nacre.spec import Field, type_name, unknown, wanted
 
 
 class Parser(ArgumentParser):
@@ -118,7 +118,9 @@ def _sentence(message: str, parser: Parser) -> str:
     if bad:
         flag = "--" + bad[1].replace("_", "-")
         action = next(action for action in parser._actions if action.dest == bad[1])
-        return f"{flag} takes {type_name(getattr(action, '_typehint', action.type))}, got '{_value_of(flag, parser.typed)}'."
+        return (
+            f"{flag} takes {wanted(getattr(action, '_typehint', action.type))}, got '{_value_of(flag, parser.typed)}'."
+        )
     stray = re.search(r"[Uu]nrecognized arguments: (\S+)", text)
     if stray and stray[1].startswith("-"):
         return unknown(stray[1].partition("=")[0], [flag for flag in flags if flag != "--print_shtab"], parser.prog)

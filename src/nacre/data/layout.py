@@ -84,6 +84,8 @@ def arrange(
     captions = _captions(paths, files, remarks, read_text)
     kind, notes = _kind(classes, captions is not None)
     notes += _gaps(paths, captions, len(remarks.keys() - set(paths)))
+    if captions is None and (blank := _told(paths, files, remarks)):
+        notes += (f"The captions of {blank} images are blank, and no image has another.",)
     return paths, Listing(names, kind, labels, classes, captions, _with_remarks(fixed, paths, remarks), notes, bad)
 
 
@@ -167,6 +169,12 @@ def _captions(
     beside = {path: splitext(path)[0] + ".txt" for path in paths if path not in found}
     found |= {path: text for path, place in beside.items() if place in texts and (text := _one_line(read_text(place)))}
     return tuple(found.get(path) or "" for path in paths) if found else None
+
+
+def _told(paths: tuple[str, ...], files: Sequence[str], remarks: Mapping[str, Remark]) -> int:
+    """How many images have a place for a caption, in the metadata or in a .txt beside them, whatever it holds."""
+    texts = {splitext(path)[0] for path in files if path.endswith(".txt")}
+    return sum(splitext(path)[0] in texts or (path in remarks and remarks[path].text is not None) for path in paths)
 
 
 def _one_line(text: str) -> str:
