@@ -41,10 +41,11 @@ BRANCH: dict[str, Any] = {"balance_rate": 0.05, "width": 16, "image_size": 64, "
 LARGE: dict[str, Any] = {
     "gamma": 0.5,
     "balance_rate": 0.05,
-    "width": 8,
+    "width": 16,
     "image_size": 128,
-    "steps": 1_500,
+    "steps": 8_000,
     "batch_size": 8,
+    "lr": 4e-4,
 }
 RUNS: dict[str, dict[str, Any]] = {
     "0.5": {**BRANCH, "gamma": 0.5},
@@ -65,7 +66,7 @@ PICTURES = {"0.5": Path("docs/began-faces.png"), "0.5-128": Path("docs/began-fac
 def trained(name: str, data: str, out: Path) -> list[nacre.Run]:
     """The runs that lead to the weights of `name`, begun or resumed: the last one has them."""
     if RUNS[name] is LARGE:
-        return [faces.trained("began", out / name, data=data, **COMMON, **LARGE)]
+        return [faces.trained("began", out / name, data=data, **{**COMMON, **LARGE})]
     first = faces.trained("began", out / "first", data=data, **COMMON, **FIRST)
     return [first, faces.trained("began", out / name, data=data, init_from=first, **COMMON, **RUNS[name])]
 
