@@ -28,6 +28,7 @@ COMMON: dict[str, Any] = {
     "log_every": 50,
     "sample_every": 500,
     "checkpoint_every": 500,
+    "signal_every": 1_000,
 }
 FIRST: dict[str, Any] = {
     "gamma": 0.5,
