@@ -81,6 +81,15 @@ def test_a_long_run_does_not_write_more():
     assert resolve(Training(steps=10**6, log_every=7, sample_every=0), chosen, dataset).log_every == 7
 
 
+@pytest.mark.parametrize(
+    ("steps", "batch_size", "every"),
+    [(1_000, 64, 100), (50_000, 64, 781), (8_000, 8, 500), (20_000, 8, 512), (10_000, 1, 625), (500, 1, 100)],
+)
+def test_looks_are_rarer_where_batches_are_small(steps, batch_size, every):
+    chosen, dataset = spec("vae"), load(DataSettings(data="digits"))
+    assert resolve(Training(steps=steps, batch_size=batch_size), chosen, dataset).signal_every == every
+
+
 def test_one_command_starts_or_goes_on(tmp_path):
     told = {**QUICK, **TINY, "out": tmp_path / "run", "or_resume": True}
     assert nacre.train("vae", **{**told, "steps": 12}).done == 12

@@ -48,7 +48,8 @@ class Training:
             more in a long run, for a thousand lines at most.
         sample_every: steps between two sample grids; 0 for none. By default 1000, or more, for fifty grids at most.
         signal_every: steps between two looks at how training stands, from which `nacre diagnose` draws its verdicts; 0 for
-            none. By default 100, or more in a long run, for 64 looks at most: two or three hundredths of the time.
+            none. By default 100, or more: in a long run for 64 looks at most, with small batches for 4,096 images between
+            two looks, as long as there are 16. Two or three hundredths of the time.
         stop_on: verdicts that stop the run when they turn bad, such as collapse,divergence; it is saved and can be resumed.
         checkpoint_every: steps between two checkpoints.
         keep: checkpoints to keep, besides the best.

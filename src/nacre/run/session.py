@@ -45,6 +45,9 @@ logger = logging.getLogger("nacre")
 COMPILE_BACKEND = os.environ.get("NACRE_COMPILE_BACKEND", "inductor")
 """What `--compile on` compiles with; the tests take the quicker "aot_eager"."""
 
+LOOK = 4_096
+"""Images between two looks at how training stands, where that leaves 16 of these."""
+
 
 @dataclass(frozen=True)
 class Run(os.PathLike[str]):
@@ -103,7 +106,9 @@ def resolve(training: Training, chosen: Spec, dataset: DataSet) -> Training:
         steps = math.ceil(training.epochs * items / batch_size)
     # What a run leaves behind does not grow with its length.
     log_every = training.log_every or max(100, steps // 1000)
-    signal_every = max(100, steps // 64) if training.signal_every is None else training.signal_every
+    # A look costs as much whatever the batch: beside 100 steps of 8 images of 128 pixels it took longer than these.
+    looks = max(100, steps // 64, min(steps // 16, LOOK // batch_size))
+    signal_every = looks if training.signal_every is None else training.signal_every
     sample_every = max(1000, steps // 50) if training.sample_every is None else training.sample_every
     lr_schedule = training.lr_schedule or recommended["lr_schedule"]
     written: dict[str, Any] = {
