@@ -7,8 +7,8 @@ and the same for emoji, and for emoji-sentences, which is trained with --text-en
 the folder that holds mnist/, emoji-noto-64.zip and emoji-twemoji-64.zip. Training goes on with a run that is there already.
 
 Digits protocol: 20,000 training digits in the colours of 448 captions, 32×32 (benchmarks/colored_digits.py, which says how the
-judge reads them); 8 samples of each of the 112 captions that were held out, as many of the first 112 others, and real test digits
-in held-out captions; right if digit and both colours are. Intervals are over captions.
+judge reads them); 8 samples of each of the 112 captions that were held out, latents as drawn and (truncated) in ±1 alone, as many of
+the first 112 others, and real test digits in held-out captions; right if digit and both colours are. Intervals are over captions.
 
 Emoji protocol: Noto at 32×32, 2,348 to train on, 205 held out with their captions; 8 samples of each, latents as drawn and
 (truncated) in ±1 alone. The referee (benchmarks/caption_referee.py) has never seen them either. R-precision: how often it puts
@@ -55,21 +55,27 @@ COMMON: dict[str, Any] = {
     "checkpoint_every": 500,
     "keep": 2,
 }
+FALLING: dict[str, Any] = {"lr": 5e-4, "lr_schedule": "flat-linear", "ema": 0.998}
 SETTINGS: dict[str, dict[str, Any]] = {
-    "digits": {"matching_steps": 800, "judge_width": 24, "ema": 0.995},
+    "digits": {
+        **FALLING,
+        "matching_steps": 800,
+        "judge_width": 24,
+        "compile": "on",
+        "sample_every": 1_000,
+        "checkpoint_every": 1_000,
+    },
     "emoji": {"image_size": 32, "augment": False},
-    "emoji-sentences": {"image_size": 32, "augment": False, "lr": 5e-4, "lr_schedule": "flat-linear", "ema": 0.998},
+    "emoji-sentences": {"image_size": 32, "augment": False, **FALLING},
 }
-FAST: dict[str, Any] = {"lr": 5e-4, "ema": 0.995}
-FALLING: dict[str, Any] = {"lr_schedule": "flat-linear", "ema": 0.998}
 STAGES: dict[str, list[tuple[int, dict[str, Any]]]] = {
-    "digits": [(1_500, FAST), (6_277, FALLING)],
-    "emoji": [(2_454, FAST), (4_621, FALLING | {"augment": True})],
+    "digits": [],
+    "emoji": [(2_454, {"lr": 5e-4, "ema": 0.995}), (4_621, {**FALLING, "augment": True})],
     "emoji-sentences": [],
 }
 """Steps at which a run is forked, and with what: first it is a run at the model's own learning rates."""
 
-STEPS = {"digits": 11_000, "emoji": 10_000, "emoji-sentences": 6_000}
+STEPS = {"digits": 25_000, "emoji": 10_000, "emoji-sentences": 6_000}
 TRUNCATION = 1.0
 """Latents in ±1 alone, beside those as they are drawn."""
 
@@ -101,13 +107,18 @@ def judge_digits(model: nacre.Pretrained, data: Path, picture: Path) -> dict[str
     """Shares of samples that are as their captions say."""
     source = f"mnist:{data / 'mnist'}"
     judge, (learned, held_out) = colored_digits.Judge(source), colored_digits.scenes()
-    values: dict[str, Any] = {}
-    for name, chosen in (("held_out", held_out), ("trained_on", learned[:: len(learned) // len(held_out)])):
-        made = imagined(model, [scene.caption for scene in chosen])
+    others, values = learned[:: len(learned) // len(held_out)], {}
+    for name, chosen, limit in (
+        ("held_out", held_out, None),
+        ("truncated", held_out, TRUNCATION),
+        ("trained_on", others, None),
+    ):
+        made = imagined(model, [scene.caption for scene in chosen], limit)
         told = [scene for scene in chosen for _ in range(EACH)]
         values |= {f"{name}/{part}": right for part, right in shares(judge(made).right(told)).items()}
         if name == "held_out":
-            shown = [(chosen[place].caption, [made[EACH * place]]) for place in spread(np.arange(len(chosen)))]
+            every = enumerate(spread(np.arange(len(chosen))))
+            shown = [(chosen[place].caption, [made[EACH * place + number % EACH]]) for number, place in every]
             pictures.save(picture, page(shown))
     painted, told = colored_digits.drawn(source, "test", held_out, EACH * len(held_out), seed=1)
     real = judge(images.to_float(torch.from_numpy(painted).permute(0, 3, 1, 2))).right(told)
