@@ -17,6 +17,7 @@ from nacre.engine.clock import Clock
 from nacre.engine.ranks import ALONE, Ranks, batch_norms
 from nacre.engine.settings import Training
 from nacre.errors import ConfigError
+from nacre.networks import memory_format
 from nacre.networks.translation import pools
 from nacre.protocols import Batch, Logs, Objective, Step, device_of, dtype_of
 
@@ -68,7 +69,8 @@ class Update:
         self.device, self.dtype = device_of(model), dtype_of(model)
         self.parameters = owned(model, objective)
         self.written = [buffer for pool in pools(model) for buffer in pool.buffers()]
-        self.convolves = any(parameter.ndim == 4 for parameter in model.parameters())
+        convolves = any(parameter.ndim == 4 for parameter in model.parameters())
+        self.layout = memory_format(model, self.device) if convolves else torch.contiguous_format
         self.optimizer = objective.optimizer(self.parameters)
         self.rates = [training.lr or group["lr"] for group in self.optimizer.param_groups]
         self.descent = fast(self.optimizer)
@@ -86,9 +88,9 @@ class Update:
         return gradients, {name: part.detach() for name, part in {"loss": loss, **parts}.items()}
 
     def prepared(self, items: Tensor) -> Tensor:
-        """Items as float, images with the channels last if the model has convolutions."""
+        """Items as float, images laid out as the model's convolutions are."""
         items = images.to_float(items)
-        return items.contiguous(memory_format=torch.channels_last) if self.convolves and items.ndim == 4 else items
+        return items.contiguous(memory_format=self.layout) if items.ndim == 4 else items
 
     def __call__(self, step: int, batch: Batch) -> Logs:
         """Take one step down the objective's gradient; returns the logged parts, on the device."""

@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable
 from typing import Literal, TypeAlias
 
+import torch
 from torch import nn
 
 from nacre.errors import ConfigError
@@ -29,6 +30,7 @@ __all__ = [
     "has_batch_norm",
     "is_image",
     "kind_for",
+    "memory_format",
     "mlp",
 ]
 
@@ -41,6 +43,17 @@ def is_image(shape: Shape) -> bool:
 def has_batch_norm(network: nn.Module) -> bool:
     """Whether a network's output for one item depends on the others in the batch while it is trained."""
     return any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in network.modules())
+
+
+def memory_format(model: nn.Module, device: torch.device) -> torch.memory_format:
+    """How images lie in memory while a model trains: channels last, which convolutions like best, except for one thing.
+
+    On a CPU torch (2.13) takes an instance norm, forwards and back, up to fourteen times as long in bfloat16 and one and a half
+    to five times in float32 if channels are last; convolutions hardly gain what that costs.
+    """
+    norms = (module for module in model.modules() if isinstance(module, nn.GroupNorm))
+    slow = device.type == "cpu" and any(1 < norm.num_groups == norm.num_channels for norm in norms)
+    return torch.contiguous_format if slow else torch.channels_last
 
 
 def kind_for(shape: Shape, kind: Kind = "auto", smallest: int = 16) -> Literal["mlp", "conv", "resnet"]:

@@ -35,6 +35,7 @@ from nacre.engine.update import Update, in_motion, lengths
 from nacre.engine.validate import Score, spread
 from nacre.errors import ConfigError, Interrupted, TrainingError
 from nacre.metrics.verdicts import Facts, Verdict
+from nacre.networks import memory_format
 from nacre.run.labels import labels_of, rows_of
 from nacre.run.place import called, stem
 from nacre.run.streams import both_rows, described, sides_of, words_of
@@ -89,10 +90,11 @@ class Session:
 
 
 def build(chosen: Spec, shape: tuple[int, ...], seed: int, device: torch.device | str = "cpu") -> nn.Module:
-    """A model with the initial weights of a seed, laid out with the channels last, as convolutions like it best."""
+    """A model with the initial weights of a seed, laid out as `memory_format` says."""
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seeds.mix(seed, "weights"))
-        return chosen.build(shape).to(torch.device(device), memory_format=torch.channels_last)  # type: ignore[call-overload]
+        model = chosen.build(shape).to(torch.device(device))
+        return model.to(memory_format=memory_format(model, torch.device(device)))  # type: ignore[call-overload]
 
 
 def resolve(training: Training, chosen: Spec, dataset: DataSet) -> Training:
