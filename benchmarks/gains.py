@@ -11,6 +11,7 @@ import statistics
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from typing import Any
 from unittest import mock
@@ -29,6 +30,7 @@ from nacre.engine.update import Update
 from nacre.models.wgan_gp import WGANGP
 from nacre.networks import slopes
 from nacre.protocols import Batch, Logs, Step
+from nacre.run import session
 from nacre.run.session import build
 from nacre.spec import Spec, spec
 from peer_works import Contestant, Work, images, nacre_run
@@ -36,8 +38,9 @@ from peers import arguments, raced, spread
 
 PROTOCOL = (
     "With over without, samples/s, within a round; the median of the rounds. vae: MLP 784-400-20, MNIST, batch 128. dcgan: 32 "
-    "pixels, width 64, batch 64, random pixels, r1 0. wgan-gp: MLP 2-512-512-512, ring of 8, batch 256. All in float32, eager "
-    "and without an average of the weights unless the gain is about that. "
+    "pixels, width 64, batch 64, random pixels, r1 0. cyclegan: 64 pixels, default flags, batch 1, random pixels. wgan-gp: "
+    "MLP 2-512-512-512, ring of 8, batch 256. All in float32, eager and without an average of the weights unless the gain is "
+    "about that. "
 )
 
 MALLOC_AS_IT_IS = (128 << 10, 128 << 10)
@@ -63,6 +66,12 @@ def wgan_gp(data: str | None, **settings: Any) -> Contestant:
 
     chosen = spec("wgan_gp", {"latent_dim": 2, "hidden": (512, 512, 512)})
     return contestant(chosen, load(DataSettings(data="toy:ring8")), 256, **settings)
+
+
+def cyclegan(data: str | None, **settings: Any) -> Contestant:
+    """CycleGAN at 64 pixels, as its flags are by default."""
+    dataset = images(3, 64, None, 1_000)
+    return contestant(spec("cyclegan"), replace(dataset, other=dataset), 1, **settings)
 
 
 def contestant(
@@ -179,6 +188,17 @@ def at_full_precision(model: nn.Module) -> nn.Module:
     return model
 
 
+def with_channels_last(data: str | None, **settings: Any) -> Contestant:
+    """CycleGAN laid out as networks without instance norms are."""
+    with mock.patch.object(session, "memory_format", last), mock.patch.object(update, "memory_format", last):
+        return cyclegan(data, **settings)
+
+
+def last(model: nn.Module, device: torch.device) -> torch.memory_format:
+    """Channels last, whatever the model."""
+    return torch.channels_last
+
+
 def with_torchs_adam(data: str | None) -> Contestant:
     """The optimizer's default step."""
     with mock.patch.object(update, "fast", torchs_own):
@@ -235,6 +255,12 @@ GAINS: dict[str, tuple[Callable[[str | None], Contestant], Callable[[str | None]
         dcgan,
         lambda data: under(dcgan(data, alter=in_order), Update, "prepared", channels_first),
         "dcgan: channels last in memory; without: first",
+    ),
+    "instance-norm": (cyclegan, with_channels_last, "cyclegan: channels first in memory; without: last"),
+    "bf16-instance-norm": (
+        partial(cyclegan, precision="bf16"),
+        partial(with_channels_last, precision="bf16"),
+        "cyclegan, bf16: channels first in memory; without: last",
     ),
     "freezing": (dcgan, not_frozen, "dcgan: gradients of the player's own parameters; without: of all"),
     "reuse": (

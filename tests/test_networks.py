@@ -7,6 +7,8 @@ from torch import nn
 from nacre import networks
 from nacre.errors import ConfigError
 from nacre.models.gan import GAN
+from nacre.run.session import build
+from nacre.spec import spec
 
 SHAPES = [(1, 4, 4), (1, 8, 8), (1, 28, 28), (3, 37, 50), (2, 9, 30), (4, 33, 47), (3, 64, 64), (1, 128, 96)]
 
@@ -56,3 +58,20 @@ def test_dcgan_keeps_its_good_practices(size):
     assert weights.std().item() == pytest.approx(0.02, rel=0.05)
     betas = {o.optimizer.keywords["betas"] for o in model.objectives()}
     assert betas == {(0.5, 0.999)}
+
+
+@pytest.mark.parametrize(
+    ("model", "parameters", "on_cpu"),
+    [
+        ("cyclegan", {}, torch.contiguous_format),
+        ("pix2pix", {}, torch.contiguous_format),
+        ("dcgan", {}, torch.channels_last),
+        ("wgan_gp", {"network": "conv", "layer_norm": True}, torch.channels_last),
+    ],
+)
+def test_images_lie_as_the_slowest_layer_likes_it(model, parameters, on_cpu):
+    built = build(spec(model, parameters), (3, 32, 32), seed=0)
+    assert networks.memory_format(built, torch.device("cpu")) == on_cpu
+    assert networks.memory_format(built, torch.device("cuda")) == torch.channels_last
+    weights = [parameter for parameter in built.parameters() if parameter.ndim == 4]
+    assert all(weight.is_contiguous(memory_format=on_cpu) for weight in weights)
