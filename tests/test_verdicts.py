@@ -81,6 +81,12 @@ ILL = [
 ]
 
 
+@pytest.mark.parametrize(("batch_size", "told"), [(16, False), (256, True)])
+def test_what_was_seen_once_is_not_known_by_heart(batch_size, told):
+    lines = history(GAME, nearest=0.6, copies=0.7)
+    assert ("memorization" in said(lines, train=50_000, settings={"batch_size": batch_size})) is told
+
+
 @pytest.mark.parametrize("base", [GAME, CODES])
 def test_nothing_is_said_of_the_healthy(base):
     (verdict,) = said(history(base)).values()
