@@ -158,3 +158,18 @@ def test_from_the_command_line(run, items, capsys):
     ):
         assert main(["anomaly", str(run), *words]) == 2
         assert sentence in capsys.readouterr().err
+
+
+def test_a_threshold_takes_items_that_were_kept_aside(tmp_path, capsys):
+    run = nacre.train(
+        "ae", out=tmp_path / "ae", hidden=(8,), steps=5, batch_size=8, validation=0.0, sample_every=0
+    ).path
+    pixels = np.random.default_rng(0).integers(0, 256, (30, 1, 8, 8), np.uint8)
+    np.save("few.npy", pixels[:10])
+    np.save("many.npy", pixels)
+    assert main(["anomaly", str(run), "few.npy"]) == 2
+    assert "kept no items aside" in capsys.readouterr().err
+    assert main(["anomaly", str(run), "few.npy", "--data", "few.npy"]) == 2
+    assert "takes 19 held-out ones, and there are 5" in capsys.readouterr().err
+    assert main(["anomaly", str(run), "few.npy", "--data", "many.npy", "--rate", "0.1", "--json"]) == 0
+    assert np.isfinite(json.loads(capsys.readouterr().out)["threshold"])

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 import nacre
-from nacre.cli import main, sheets
+from nacre.cli import main, sheets, using
 from nacre.editing import Direction
 
 QUICK = {"batch_size": 16, "sample_every": 0, "compile": "off"}
@@ -350,3 +350,61 @@ def test_numbered_samples_keep_their_latents(runs, capsys, tmp_path):
     assert np.allclose(model.decode(kept["codes"]), model.sample(5, seed=3), atol=1e-6)
     assert "--numbered" in refused(capsys, "sample", runs["gan"], "--numbered", "--out", tmp_path / "s")
     assert "truncation" in refused(capsys, "sample", runs["gan"], "--numbered", "--truncation", "1")
+
+
+# Nothing that was given is replaced, and nothing that cannot be is begun.
+
+
+@pytest.fixture
+def faces(runs, tmp_path):
+    """A copy of three images, to lose."""
+    return shutil.copytree(runs["root"] / "faces" / "a", tmp_path / "mine")
+
+
+def test_what_was_given_is_not_replaced(runs, faces, capsys):
+    image = faces / "0.png"
+    before = {path.name: path.read_bytes() for path in faces.iterdir()}
+    sets = ["--toward", runs["root"] / "faces" / "b", "--from", runs["root"] / "faces" / "a", "--steps", "1"]
+    for words in (
+        ["invert", runs["gan"], image, "--out", image.with_suffix(".npz"), *SHORT],
+        ["interpolate", runs["vae"], image, faces / "1.png", "--out", image],
+        ["edit", runs["gan"], faces, *sets, "--out", faces],
+        ["edit", runs["gan"], image, *sets, "--out", "elsewhere.png", "--sheet", image],
+        ["inpaint", runs["gan"], image, "--out", image],
+        ["anomaly", runs["vae"], faces, "--sheet", image],
+        ["arithmetic", runs["vae"], "--plus", image, "--to", faces / "1.png", "--out", image],
+    ):
+        assert "would be replaced" in refused(capsys, *words)
+    assert {path.name: path.read_bytes() for path in faces.iterdir()} == before
+
+
+def test_latents_of_samples_do_not_replace_another_archive(runs, capsys, tmp_path):
+    np.savez(tmp_path / "u.npz", mine=np.ones(3))
+    words = ["sample", runs["vae"], "-n", "4", "--numbered", "--out"]
+    assert "holds something else" in refused(capsys, *words, tmp_path / "u.png")
+    for _ in range(2):
+        told(capsys, *words, tmp_path / "again.png")
+
+
+def test_images_of_one_name_have_files_of_their_own():
+    names = ["a/0.png", "b/0.png", "c/0000-0.png"]
+    assert len(set(using.stems(names))) == 3
+    assert using.stems(["a/0.png", "b/0.png", "c/1.png"]) == ["0000-0", "0001-0", "1"]
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["interpolate", "vae", "--map", "--side", "4000"], "take a smaller --side"),
+        (["interpolate", "gan", "-n", "3", "--frames", "1000000"], "take fewer --frames"),
+        (["interpolate", "gan", "--frames", "20000", "--out", "long.gif"], "a film has 5,000 frames at most"),
+        (["interpolate", "vae", "--seed", "-1"], "--seed must be from 0 to 4294967295, got -1"),
+        (["arithmetic", "vae", "--plus", "3", "--to", "4", "--seed", "4294967296"], "--seed must be from 0"),
+        (["interpolate", "vae", "--batch-size", "0"], "--batch-size must be 1 or more, got 0"),
+        (["arithmetic", "vae", "--plus", "3", "--to", "4", "--most", "-1"], "--most must be 1 or more"),
+        (["sample", "vae", "-n", "1e6"], "-n takes a whole number, got '1e6'"),
+    ],
+)
+def test_what_cannot_be_is_refused_before_it_begins(runs, capsys, words, sentence):
+    command, run, *rest = words
+    assert sentence in refused(capsys, command, runs[run], *rest)

@@ -84,7 +84,8 @@ def test_what_cannot_be_meant_is_refused(run, capsys):
         (["-n", 30, "--format", "npz", "--shards", 2, "--out", "samples"], "(count 20 there, 30 asked for)"),
         (["-n", 20, "--format", "npz", "--shards", 4, "--out", "samples"], "(shards 2 there, 4 asked for)"),
         (["-n", 20, "--format", "npz", "--shard", "3/3"], "--shard takes k/K"),
-        (["-n", 20, "--format", "npz", "--shards", 30], "no such shard"),
+        (["-n", 20, "--format", "npz", "--shards", 30], "20 samples go into 1 to 20 shards, got 30"),
+        (["-n", 20, "--format", "npz", "--shards", 0], "20 samples go into 1 to 20 shards, got 0"),
         (["-n", 20, "--shards", 2], "are of --format"),
         (["-n", 20, "--truncation", 0], "truncation must be above 0"),
         (["-n", 20, "--reject-worst", 1], "the share to reject must be from 0 to below 1"),
@@ -158,3 +159,27 @@ def test_rejection_needs_a_judge():
         nacre.load(vae).sample(4, reject_worst=0.2)
     with pytest.raises(ConfigError, match="not conditional"):
         nacre.load(vae).sample(4, label=1)
+
+
+def test_a_command_that_fails_leaves_no_word_of_it(run, capsys):
+    vae = nacre.train("vae", out="vae", latent_dim=3, hidden=(8,), **QUICK).path
+    words = [vae, "-n", 20, "--format", "npz", "--out", "samples"]
+    assert sampled(capsys, *words, "--reject-worst", 0.3)[1] == 2
+    assert sampled(capsys, *words)[1] == 0
+
+
+def test_shards_of_different_mixtures_do_not_lie_together(capsys):
+    ae = nacre.train("ae", out="ae", hidden=(8,), **QUICK).path
+    words = [ae, "-n", 20, "--format", "npz", "--prior", "gmm", "--out", "samples"]
+    assert sampled(capsys, *words, "--components", 2, "--shard", "0/2")[1] == 0
+    told, code = sampled(capsys, *words, "--components", 3, "--shard", "1/2")
+    assert code == 2
+    assert "(components 2 there, 3 asked for)" in told
+
+
+def test_a_damaged_note_is_another_folder(run, capsys):
+    Path("samples").mkdir()
+    Path("samples/samples.json").write_text("[]")
+    told, code = sampled(capsys, run, "-n", 20, "--format", "npz", "--out", "samples")
+    assert code == 2
+    assert "holds other samples" in told

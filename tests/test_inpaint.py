@@ -1,5 +1,6 @@
 """Completion: blending is exact, known pixels stay, and a search finds what a model knows."""
 
+import io
 import json
 from pathlib import Path
 
@@ -11,10 +12,11 @@ from torch import nn
 
 import nacre
 from nacre.cli import main
+from nacre.cli.inpaint import read_mask
 from nacre.editing import masks
 from nacre.editing.blend import blend, harmonic, smooth_fill
 from nacre.editing.inpaint import Completing, context_weights, inpaint, resample
-from nacre.errors import CapabilityError, ConfigError, ShapeError
+from nacre.errors import CapabilityError, ConfigError, DataError, ShapeError
 from nacre.seeds import normal
 
 QUICK = Completing(restarts=2, candidates=32, adam_steps=40, lbfgs_steps=40)
@@ -199,7 +201,7 @@ def test_what_cannot_be_meant_is_refused():
     model, hole = Slopes(), torch.zeros(1, 12, 12, dtype=torch.bool)
     with pytest.raises(ShapeError, match="must miss something and leave something"):
         inpaint(model, torch.rand(1, 1, 12, 12), hole)
-    with pytest.raises(ShapeError, match="completes images of shape"):
+    with pytest.raises(ShapeError, match="of shape"):
         inpaint(model, torch.rand(1, 3, 12, 12), hole)
     with pytest.raises(ShapeError, match="boolean"):
         inpaint(model, torch.rand(1, 1, 12, 12), hole.float())
@@ -234,3 +236,42 @@ def test_from_the_command_line(run, capsys):
     ):
         assert main(["inpaint", str(run), *words]) == 2
         assert sentence in capsys.readouterr().err
+
+
+def turned(pixels, orientation=6):
+    """An image file's bytes whose EXIF block says that it is to be turned."""
+    image, buffer = Image.fromarray(pixels), io.BytesIO()
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    image.save(buffer, "PNG", exif=exif)
+    return buffer.getvalue()
+
+
+def test_masks_are_turned_as_images_are(tmp_path):
+    hole = np.zeros((8, 8), np.uint8)
+    hole[0, :3] = 255
+    (tmp_path / "mask.png").write_bytes(turned(hole))
+    seen = read_mask(tmp_path / "mask.png", "L", (8, 8), "a mask")[0].numpy()
+    assert (seen == (np.rot90(hole, -1) > 0)).all()
+    clear = np.concatenate([np.zeros((8, 8, 3), np.uint8), 255 - hole[:, :, None]], 2)
+    (tmp_path / "clear.png").write_bytes(turned(clear))
+    assert (read_mask(tmp_path / "clear.png", "A", (8, 8), "an image")[0].numpy() == seen).all()
+
+
+def test_a_mask_that_is_none_is_one_sentence(tmp_path):
+    Image.new("1", (20_000, 20_000)).save(tmp_path / "bomb.png")
+    with pytest.raises(DataError, match="64 megapixels"):
+        read_mask(tmp_path / "bomb.png", "L", (8, 8), "a mask")
+    whole = turned(np.zeros((8, 8), np.uint8))
+    (tmp_path / "damaged.png").write_bytes(whole[:40] + b"\xff" * 20 + whole[60:])
+    with pytest.raises(DataError, match="cannot be read as a mask"):
+        read_mask(tmp_path / "damaged.png", "L", (8, 8), "a mask")
+    with pytest.raises(DataError, match="is a folder"):
+        read_mask(tmp_path, "A", (8, 8), "an image with transparent holes")
+
+
+def test_a_faint_grey_of_16_bits_is_not_white(tmp_path):
+    values = np.full((8, 8), 300, np.uint16)
+    values[:2] = 40_000
+    Image.fromarray(values).save(tmp_path / "mask.png")
+    assert int(read_mask(tmp_path / "mask.png", "L", (8, 8), "a mask").sum()) == 16

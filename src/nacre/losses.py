@@ -135,7 +135,7 @@ def importance_bound(log_weights: Tensor) -> Tensor:
     return log_weights.logsumexp(0) - math.log(len(log_weights))
 
 
-def log_weights_in_parts(log_weights: Callable[..., Tensor], *noise: Tensor, rows: int = 8192) -> Tensor:
+def log_weights_in_parts(log_weights: Callable[..., Tensor], *noise: Tensor, rows: int = 2048) -> Tensor:
     """Log-weights for noise (N, k, …), a few samples at a time, so that memory does not grow with k: (k, N).
 
     Args:

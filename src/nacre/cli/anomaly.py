@@ -2,6 +2,7 @@
 
 import csv
 import io
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,6 @@ from nacre import files
 from nacre.cli import flags, sheets, using
 from nacre.cli.given import Given, given
 from nacre.editing.anomaly import Detector, Method
-from nacre.engine import pictures
 from nacre.errors import ConfigError, RunError
 from nacre.networks import is_image
 from nacre.pretrained import Pretrained
@@ -58,16 +58,23 @@ def main(argv: Sequence[str]) -> int:
         raise ConfigError(f"--out takes a .csv, got {out}.")
     if not 0 < rate < 1:
         raise ConfigError(f"--rate takes a share between 0 and 1, as .05; got {rate:g}.")
+    sheet = using.sheet_place(parsed.sheet, "anomalies.png")
+    using.spare_given([out, sheet], parsed.images)
     model = using.model_of(parsed)
     detector = Detector(model.module, parsed.method or "auto", seed=parsed.seed or 0)
     named = given(parsed.images, model.shape)
     normal, held_out = normal_items(parsed, model)
+    if rate * (len(held_out) + 1) < 1:
+        raise ConfigError(
+            f"a threshold that {rate:.2g} of normal items exceed takes {math.ceil(1 / rate) - 1} held-out ones, and there are "
+            f"{len(held_out)}; name more with --data, or take a higher --rate."
+        )
     detector.fit(normal, held_out)
     scores = detector.scores(named.items)
     chances = detector.p_of(scores)
     _write(out, named.names, scores, chances, rate)
-    if parsed.sheet != "none" and is_image(model.shape):
-        _draw(Path(parsed.sheet or "anomalies.png"), detector, named, scores, chances, held_out)
+    if sheet is not None and is_image(model.shape):
+        using.save_sheet(sheet, _drawn(detector, named, scores, chances, held_out))
     found = int((chances <= rate).sum())
     sentence = (
         f"{found} of {len(scores)} are anomalies by {detector.method} at a threshold of {detector.threshold(rate):.4g}, which "
@@ -82,7 +89,11 @@ def main(argv: Sequence[str]) -> int:
 
 
 def normal_items(parsed: Any, model: Pretrained) -> tuple[Tensor, Tensor]:
-    """Items as the model was trained on, and others of the same kind that were kept aside."""
+    """Items as the model was trained on, and others of the same kind that were kept aside.
+
+    Raises:
+        ConfigError: too few are named with --data, or the run kept none aside.
+    """
     if parsed.data is not None:
         items = given([parsed.data], model.shape).items
         if len(items) < 4:
@@ -91,6 +102,10 @@ def normal_items(parsed: Any, model: Pretrained) -> tuple[Tensor, Tensor]:
     parts = []
     for split, most in (("train", MOST_NORMAL), ("validation", MOST_HELD_OUT)):
         dataset, rows = using.items_of(parsed, model, split)
+        if not len(dataset.rows(split)):  # type: ignore[arg-type]
+            raise ConfigError(
+                f"{parsed.run} kept no items aside, which a threshold is taken from; name others of its kind with --data."
+            )
         few = rows if len(rows) <= most else rows[np.linspace(0, len(rows) - 1, most).astype(np.int64)]
         parts.append(using.floats(dataset, few))
     return parts[0], parts[1]
@@ -109,7 +124,7 @@ def _write(out: Path, names: Sequence[str], scores: Tensor, chances: Tensor, rat
         raise RunError(f"{out} cannot be written ({error.strerror or error}); take another --out.") from None
 
 
-def _draw(sheet: Path, detector: Detector, named: Given, scores: Tensor, chances: Tensor, held_out: Tensor) -> None:
+def _drawn(detector: Detector, named: Given, scores: Tensor, chances: Tensor, held_out: Tensor) -> np.ndarray:
     """The most anomalous images, and beside each where it differs, red by what is usual in held-out images."""
     order = scores.argsort(descending=True)[:SHOWN]
     worst = named.items[order]
@@ -125,8 +140,4 @@ def _draw(sheet: Path, detector: Detector, named: Given, scores: Tensor, chances
     words = [word for pair in zip(names, told, strict=True) for word in pair[: len(shown)]]
     if len(shown) == 1:
         words = told
-    page = sheets.captioned(torch.stack(shown, 1).flatten(0, 1), words, min(8, len(words)))
-    try:
-        pictures.save(sheet, page)
-    except OSError as error:
-        raise RunError(f"{sheet} cannot be written ({error.strerror or error}); take another --sheet.") from None
+    return sheets.captioned(torch.stack(shown, 1).flatten(0, 1), words, min(8, len(words)))

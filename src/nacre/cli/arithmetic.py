@@ -105,6 +105,9 @@ def main(argv: Sequence[str]) -> int:
         raise ConfigError("--directions are found without examples; leave --plus, --minus and --keep-… out.")
     if not parsed.directions and not parsed.plus:
         raise ConfigError("say what the result should have, --plus IMAGES, or look at --directions sefa first.")
+    if parsed.most is not None and parsed.most < 1:
+        raise ConfigError(f"--most must be 1 or more, got {parsed.most}.")
+    using.spare_given([out, out.with_name(f"{out.stem}-neighbours.png")], [*(parsed.to or []), *(parsed.plus or [])])
     model = using.model_of(parsed)
     latents.decoding(model.module)
     try:

@@ -49,6 +49,7 @@ def main(argv: Sequence[str]) -> int:
     flags.add(parser, "interpolation", HOW)
     parsed = flags.parse(parser, argv)
     out, sets = using.image_place(parsed.out, "edited.png"), (vars(parsed)["from"], parsed.toward)
+    sheet = using.sheet_place(parsed.sheet, "edited-sheet.png")
     if None in sets:
         raise ConfigError("an edit leads from one set of images to another; say --from SET and --toward SET.")
     model, how = using.model_of(parsed), Interpolating(**flags.given(parsed, HOW))
@@ -57,6 +58,7 @@ def main(argv: Sequence[str]) -> int:
     seen = features(parsed.features or "auto", model)
     named = given(parsed.images, model.shape)
     using.check_place(out, len(named.items))
+    using.spare_given([*places(out, named.names), sheet], parsed.images)
     source, target = (given([word], model.shape, most=MOST).items for word in sets)
     with bar(len(named.items), "editing", "image", True) as shown:
         done = interpolate_features(seen, named.items, source, target, how, tell=shown.update)
@@ -64,7 +66,11 @@ def main(argv: Sequence[str]) -> int:
     if parsed.mask:
         mask = read_mask(Path(parsed.mask), "L", (model.shape[1], model.shape[2]), "mask")
         images = only_where(mask[:, None].to(images), images, named.items)
-    _write(out, parsed.sheet or "edited-sheet.png", named.items, images, named.names)
+    _write(out, images, named.names)
+    if sheet is not None:
+        pairs = torch.stack([named.items, images], 1).flatten(0, 1)
+        words = [word for name in named.names for word in (Path(name).name, "")]
+        using.save_sheet(sheet, sheets.captioned(pairs, words, min(8, len(pairs))))
     return _answer(parsed, out, done, named.names)
 
 
@@ -78,18 +84,17 @@ def features(word: str, model: Pretrained) -> Features:
     return features_of(model.module, None if word == "auto" else word)
 
 
-def _write(out: Path, sheet: str, items: Tensor, images: Tensor, names: Sequence[str]) -> None:
+def places(out: Path, names: Sequence[str]) -> list[Path]:
+    """The file of each edited image."""
+    return [out] if out.suffix else [out / f"{stem}.png" for stem in using.stems(names)]
+
+
+def _write(out: Path, images: Tensor, names: Sequence[str]) -> None:
     try:
-        if out.suffix:
-            pictures.save(out, grid(images[:1], gap=0))
-        else:
+        if not out.suffix:
             out.mkdir(parents=True, exist_ok=True)
-            for stem, image in zip(using.stems(names), images, strict=True):
-                pictures.save(out / f"{stem}.png", grid(image[None], gap=0))
-        if sheet != "none":
-            pairs = torch.stack([items, images], 1).flatten(0, 1)
-            words = [word for name in names for word in (Path(name).name, "")]
-            pictures.save(Path(sheet), sheets.captioned(pairs, words, min(8, len(pairs))))
+        for place, image in zip(places(out, names), images, strict=True):
+            pictures.save(place, grid(image[None], gap=0))
     except OSError as error:
         raise RunError(f"{out} cannot be written ({error.strerror or error}); take another --out.") from None
 

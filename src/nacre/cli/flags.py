@@ -116,8 +116,9 @@ def _sentence(message: str, parser: Parser) -> str:
     flags = [option for action in parser._actions for option in action.option_strings if option.startswith("--")]
     bad = re.search(r'[Pp]arser key "([^"]+)"', text)
     if bad:
-        flag = "--" + bad[1].replace("_", "-")
         action = next(action for action in parser._actions if action.dest == bad[1])
+        typed = {word.partition("=")[0] for word in parser.typed}
+        flag = next((option for option in action.option_strings if option in typed), "--" + bad[1].replace("_", "-"))
         return (
             f"{flag} takes {wanted(getattr(action, '_typehint', action.type))}, got '{_value_of(flag, parser.typed)}'."
         )

@@ -7,11 +7,11 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from nacre.cli import flags, sheets, using
 from nacre.cli.given import given
+from nacre.data.decode import UnreadableError, read_alpha, read_picture
 from nacre.data.progress import bar
 from nacre.editing import masks
 from nacre.editing.inpaint import Completing, Completion, inpaint, resample
@@ -51,10 +51,11 @@ OWN = [
 def main(argv: Sequence[str]) -> int:
     """Complete images."""
     purpose = "Fill what is missing in images with what a model would put there."
-    parser = using.image_parser("inpaint", purpose, OWN, needs="--mask MASK")
+    parser = using.image_parser("inpaint", purpose, OWN)
     flags.add(parser, "search", SEARCH)
     parsed = flags.parse(parser, argv)
     out = using.image_place(parsed.out, "completed.png")
+    sheet = using.sheet_place(parsed.sheet, "completed-sheet.png")
     alternatives = 4 if parsed.alternatives is None else parsed.alternatives
     if alternatives < 1:
         raise ConfigError(f"--alternatives must be 1 or more, got {alternatives}.")
@@ -64,8 +65,11 @@ def main(argv: Sequence[str]) -> int:
     named = given(parsed.images, model.shape)
     using.check_place(out, len(named.items))
     hole = hole_of(parsed.mask or "center", parsed.images, model.shape, len(named.items), parsed.seed or 0)
+    using.spare_given([*places(out, named.names, alternatives), sheet], parsed.images)
     done = completed(parsed, model, named.items, hole, alternatives)
-    write(out, parsed.sheet or "completed-sheet.png", named.items, hole, done, named.names, alternatives)
+    write(out, done.images[:, :alternatives].cpu(), named.names)
+    if sheet is not None:
+        using.save_sheet(sheet, shown(named.items, hole, done, alternatives))
     return _answer(parsed, out, done, named.names)
 
 
@@ -107,16 +111,15 @@ def read_mask(path: Path, channel: str, size: tuple[int, int], what: str) -> Ten
         DataError: it cannot be read, or has no such channel.
         ShapeError: it is of another size, (height, width).
     """
+    if path.is_dir():
+        raise DataError(f"{path} is a folder, and {what} is one file; name the images one by one, or another --mask.")
     try:
-        with Image.open(path) as image:
-            if (
-                channel == "A"
-                and "A" not in image.convert("RGBA" if "transparency" in image.info else image.mode).getbands()
-            ):
-                raise DataError(f"{path} has no transparency; name a --mask.")
-            values = np.asarray(image.convert("RGBA").getchannel("A") if channel == "A" else image.convert("L"))
-    except (OSError, UnidentifiedImageError) as error:
+        with path.open("rb") as file:
+            values = read_alpha(file) if channel == "A" else read_picture(file).pixels.mean(2)
+    except (OSError, UnreadableError) as error:
         raise DataError(f"{path} cannot be read as {what} ({error}).") from None
+    if values is None:
+        raise DataError(f"{path} has no transparency; name a --mask.")
     if values.shape != size:
         raise ShapeError(
             f"a mask covers the model's images, {size[1]}x{size[0]}, and {path} has {values.shape[1]}x{values.shape[0]}; "
@@ -125,31 +128,32 @@ def read_mask(path: Path, channel: str, size: tuple[int, int], what: str) -> Ten
     return torch.from_numpy((values < 128) if channel == "A" else (values >= 128))[None]
 
 
-def write(
-    out: Path, sheet: str, items: Tensor, hole: Tensor, done: Completion, names: Sequence[str], alternatives: int
-) -> None:
-    """The completions, and a page that shows them beside what was given."""
-    best = done.images[:, :alternatives].cpu()
+def places(out: Path, names: Sequence[str], alternatives: int) -> list[Path]:
+    """The files of all completions, image by image, the best first."""
+    if out.suffix:
+        return [out]
+    return [out / f"{stem}-{number}.png" for stem in using.stems(names) for number in range(alternatives)]
+
+
+def write(out: Path, tries: Tensor, names: Sequence[str]) -> None:
+    """The completions: (N, alternatives, C, H, W)."""
     try:
-        if out.suffix:
-            pictures.save(out, grid(best[0, :1], gap=0))
-        else:
+        if not out.suffix:
             out.mkdir(parents=True, exist_ok=True)
-            for stem, tries in zip(using.stems(names), best, strict=True):
-                for number, image in enumerate(tries):
-                    pictures.save(out / f"{stem}-{number}.png", grid(image[None], gap=0))
-        if sheet != "none":
-            broken = torch.where(hole[:, None].expand(len(items), *items.shape[1:]), 0.5, items)
-            page = torch.cat([items[:, None], broken[:, None], best], 1)
-            told = [
-                ["given", "missing", *(f"{value:.3f}" for value in row[:alternatives])] for row in done.losses.tolist()
-            ]
-            for words, good in zip(told, done.reachable.tolist(), strict=True):
-                words[1] += "" if good else " !"
-            shown = sheets.captioned(page.flatten(0, 1), [word for words in told for word in words], page.shape[1])
-            pictures.save(Path(sheet), shown)
+        for place, image in zip(places(out, names, tries.shape[1]), tries.flatten(0, 1), strict=False):
+            pictures.save(place, grid(image[None], gap=0))
     except OSError as error:
         raise RunError(f"{out} cannot be written ({error.strerror or error}); take another --out.") from None
+
+
+def shown(items: Tensor, hole: Tensor, done: Completion, alternatives: int) -> np.ndarray:
+    """A page that shows the completions beside what was given."""
+    broken = torch.where(hole[:, None].expand(len(items), *items.shape[1:]), 0.5, items)
+    page = torch.cat([items[:, None], broken[:, None], done.images[:, :alternatives].cpu()], 1)
+    told = [["given", "missing", *(f"{value:.3f}" for value in row[:alternatives])] for row in done.losses.tolist()]
+    for words, good in zip(told, done.reachable.tolist(), strict=True):
+        words[1] += "" if good else " !"
+    return sheets.captioned(page.flatten(0, 1), [word for words in told for word in words], page.shape[1])
 
 
 def _answer(parsed: Any, out: Path, done: Completion, names: Sequence[str]) -> int:

@@ -44,6 +44,7 @@ def main(argv: Sequence[str]) -> int:
     out = Path(parsed.out or "interpolation.png")
     if out.suffix not in (".png", ".gif", ".mp4", ".npz"):
         raise ConfigError(f"--out takes a .png, .gif, .mp4 or .npz, got {out}.")
+    using.spare_given([out], parsed.images)
     model = using.model_of(parsed)
     latents.decoding(model.module)
     flat = latents.is_normal(model.module) and latents.code_dim(model.module) == 2
@@ -63,6 +64,7 @@ def _map(parsed: Any, model: Pretrained, out: Path, flat: bool) -> int:
     side = 20 if parsed.side is None else parsed.side
     if side < 1 or parsed.images or out.suffix in (".gif", ".mp4"):
         raise ConfigError("a map takes --side of 1 or more, no images, and a .png or .npz; leave --map out for a walk.")
+    using.check_room(out, side * side, model.shape, "take a smaller --side")
     with latents.evaluating(model.module), torch.no_grad():
         items = interpolate.manifold(model.module, side).cpu()  # type: ignore[arg-type]
     if out.suffix == ".npz":
@@ -76,6 +78,11 @@ def _walk(parsed: Any, model: Pretrained, out: Path) -> int:
     stops, ends = _stops(parsed, model)
     frames = 9 if parsed.frames is None else parsed.frames
     path: interpolate.Path = parsed.path or "auto"
+    count = frames * (len(stops) - 1 + bool(parsed.loop))
+    if out.suffix in (".gif", ".mp4"):
+        sheets.check_film(count)
+    else:
+        using.check_room(out, count, model.shape, "take fewer --frames")
     way = interpolate.walk(model.module, stops, frames, path=path, closed=bool(parsed.loop))
     items = latents.decode(model.module, way.flatten(0, 1), chunk=using.batch_size(parsed)).cpu()
     legs = items.view(len(way), frames, *items.shape[1:])

@@ -46,6 +46,7 @@ def main(argv: Sequence[str]) -> int:
     steps, search, seed = parsed.train_encoder or 0, codes.search_of(parsed), parsed.seed or 0
     if steps < 0:
         raise ConfigError(f"--train-encoder takes a number of steps, got {steps}.")
+    using.spare_given([out, out.with_suffix(".png")], parsed.images)
     model = using.model_of(parsed)
     latents.decoding(model.module)
     named = given(parsed.images, model.shape)

@@ -1,6 +1,7 @@
 """`nacre sample`."""
 
 import math
+import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from functools import partial
@@ -90,8 +91,6 @@ def main(argv: Sequence[str]) -> int:
         return of_prompts(parsed, model)
     if parsed.text_encoder is not None:
         raise ConfigError("--text-encoder reads the text of --prompt or --prompts; give one, or leave it out.")
-    if parsed.text_encoder is not None:
-        raise ConfigError("--text-encoder reads the text of --prompt or --prompts; give one, or leave it out.")
     if parsed.to is not None:
         raise ConfigError("--to ends a walk that --prompt begins; give both.")
     count = 64 if parsed.n is None else parsed.n
@@ -144,14 +143,25 @@ def in_numbers(parsed: Any, model: Pretrained, out: Path, count: int, seed: int)
     """Draw samples with their numbers under them, and keep their latents beside: a .npz of the same name."""
     if out.suffix != ".png" or not is_image(model.shape):
         raise ConfigError(f"--numbered writes numbers under images, into a .png; got {out} of {model.shape}.")
+    kept = out.with_suffix(".npz")
+    if kept.exists() and not is_kept(kept):
+        raise ConfigError(f"the latents would go to {kept}, which holds something else; take another --out.")
     codes = latents.random_codes(model.module, count, seed=seed)
     items = latents.decode(model.module, codes, chunk=using.batch_size(parsed)).cpu()
     columns = math.ceil(math.sqrt(count))
     pictures.save(out, sheets.captioned(items, [str(number) for number in range(count)], columns))
-    kept = out.with_suffix(".npz")
     using.write_arrays(kept, {"codes": codes.cpu().numpy(), "numbers": np.arange(count), "seed": np.array(seed)})
     sentence = f"{count} samples of seed {seed} in {out}, with their numbers; latents in {kept}"
     return using.answer(parsed.json, sentence, count=count, seed=seed, out=str(out), latents=str(kept))
+
+
+def is_kept(path: Path) -> bool:
+    """Whether a .npz holds latents of numbered samples."""
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            return {"codes", "numbers", "seed"} <= set(arrays.files)
+    except (OSError, ValueError, zipfile.BadZipFile):
+        return False
 
 
 def of_prompts(parsed: Any, model: Pretrained) -> int:
@@ -208,6 +218,7 @@ def in_shards(parsed: Any, model: Pretrained, count: int) -> int:
         "prior": parsed.prior or "model",
     }
     if parsed.prior == "gmm":
+        facts |= {"components": parsed.components or "auto", "data": parsed.data}
         fitted = mixture_of(parsed, model)
 
         def draw(rows: range) -> tuple[torch.Tensor, torch.Tensor | None]:

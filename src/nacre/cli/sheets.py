@@ -20,6 +20,9 @@ GAP, LINE = 4, 14
 FILM = 256
 """Images of a film are enlarged by whole factors towards this many pixels."""
 
+LONGEST = 5_000
+"""Frames of a film, which are in memory together: a gigabyte."""
+
 
 def enlarged(items: Tensor, towards: int) -> np.ndarray:
     """Images (N, C, H, W) in [0, 1] as (N, height, width, 1 or 3) uint8, small ones enlarged by a whole factor."""
@@ -51,6 +54,12 @@ def captioned(items: Tensor, captions: Sequence[str], columns: int) -> np.ndarra
             draw.text((inside, top + height + 1), words, fill=(70, 70, 70), font=font)
         top += tall
     return np.asarray(sheet)
+
+
+def check_film(frames: int) -> None:
+    """Raise ConfigError for more frames than a film has."""
+    if frames > LONGEST:
+        raise ConfigError(f"a film has {LONGEST:,} frames at most, got {frames:,}; take fewer --frames.")
 
 
 def film(out: Path, items: Tensor, fps: int) -> None:

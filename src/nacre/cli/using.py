@@ -4,7 +4,7 @@ import json
 import math
 import os
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from nacre.engine import pictures, sampling
 from nacre.errors import ConfigError, RunError, ShapeError
 from nacre.networks import Shape, is_image
 from nacre.pretrained import Pretrained, load
+from nacre.seeds import LARGEST_SEED
 from nacre.spec import Field
 
 LARGEST_PAGE = 64_000_000
@@ -81,15 +82,48 @@ def check_place(out: Path, count: int) -> None:
         raise ConfigError(f"{count} images do not go into one file; say --out FOLDER.")
 
 
+def sheet_place(word: str | None, default: str) -> Path | None:
+    """Where a page of pictures goes, None for "none". Raises ConfigError for another kind of file than .png."""
+    if word == "none":
+        return None
+    path = Path(word or default)
+    if path.suffix != ".png":
+        raise ConfigError(f"--sheet takes a .png, or 'none'; got {path}.")
+    return path
+
+
+def save_sheet(sheet: Path, page: np.ndarray) -> None:
+    """Write a page of pictures. Raises RunError if that cannot be done."""
+    try:
+        pictures.save(sheet, page)
+    except OSError as error:
+        raise RunError(f"{sheet} cannot be written ({error.strerror or error}); take another --sheet.") from None
+
+
+def spare_given(places: Iterable[Path | None], words: Sequence[str]) -> None:
+    """Raise ConfigError if a file that is to be written would replace one that was given, or one in a folder that was."""
+    given = [Path(word).expanduser().resolve() for word in words if Path(word).expanduser().exists()]
+    for place in filter(None, places):
+        file = place.resolve()
+        if place.exists() and any(file == one or one in file.parents for one in given):
+            raise ConfigError(f"{place} was given, and would be replaced by what is made of it; take another --out.")
+
+
 def stems(names: Sequence[str]) -> list[str]:
     """What the files of images are called in a folder: their names without folder and ending, numbered where they are alike."""
     plain = [Path(name).stem for name in names]
-    alike = Counter(plain)
-    return [stem if alike[stem] == 1 else f"{number:04d}-{stem}" for number, stem in enumerate(plain)]
+    alike, numbered = Counter(plain), [f"{number:04d}-{stem}" for number, stem in enumerate(plain)]
+    chosen = [stem if alike[stem] == 1 else other for stem, other in zip(plain, numbered, strict=True)]
+    return chosen if len(set(chosen)) == len(chosen) else numbered
 
 
 def model_of(parsed: Any) -> Pretrained:
-    """The model that a command names."""
+    """The model that a command names. Raises ConfigError for a seed or a batch size that is none, before it is loaded."""
+    seed, size = getattr(parsed, "seed", None) or 0, parsed.batch_size
+    if not 0 <= seed <= LARGEST_SEED:
+        raise ConfigError(f"--seed must be from 0 to {LARGEST_SEED}, got {seed}.")
+    if size is not None and size < 1:
+        raise ConfigError(f"--batch-size must be 1 or more, got {size}.")
     return load(parsed.run, model=parsed.model, checkpoint=parsed.checkpoint, device=parsed.device or "auto")
 
 
@@ -127,8 +161,10 @@ def floats(dataset: DataSet, rows: np.ndarray) -> Tensor:
     return images.to_float(torch.from_numpy(np.ascontiguousarray(dataset.items[rows])))
 
 
-def check_room(out: Path, count: int, shape: Shape) -> None:
-    """Refuse what `write_items` could not write, before the items are made.
+def check_room(
+    out: Path, count: int, shape: Shape, elsewhere: str = "a folder takes single PNGs, and --format npz writes shards"
+) -> None:
+    """Refuse what `write_items` could not write, before the items are made; `elsewhere` says what to do instead.
 
     Raises:
         ConfigError: the name says no kind of file, or neither a page nor the memory holds so many items.
@@ -137,7 +173,6 @@ def check_room(out: Path, count: int, shape: Shape) -> None:
         raise ConfigError(f"--out takes a .png (a grid), a .npz, or a folder for single PNGs; got {out}.")
     if not out.suffix and not is_image(shape):
         raise ConfigError(f"vectors are written to a .npz or drawn into a .png, not into single PNGs; got --out {out}.")
-    elsewhere = "a folder takes single PNGs, and --format npz writes shards"
     if out.suffix == ".png" and is_image(shape) and count * math.prod(shape[1:]) > LARGEST_PAGE:
         most = LARGEST_PAGE // math.prod(shape[1:])
         raise ConfigError(f"a page holds {most:,} images of {shape[2]}×{shape[1]} at most, got {count:,}; {elsewhere}.")

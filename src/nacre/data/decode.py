@@ -151,13 +151,23 @@ def read_picture(file: BinaryIO) -> Picture:
     with _opened(file) as image, _turn(image):
         mode = image.mode
         image.load()
-        pixels = _pixels(image)
-        turn = UPRIGHT.get(_orientation(image))
-        if turn is not None:
-            pixels = _array(Image.fromarray(pixels.squeeze(2) if pixels.shape[2] == 1 else pixels).transpose(turn))
+        pixels = _upright(image, _pixels(image))
         # The second picture of an MPO is a preview or a gain map, not a frame.
         animated = image.format != "MPO" and bool(getattr(image, "is_animated", False))
         return Picture(pixels, mode, animated)
+
+
+def read_alpha(file: BinaryIO) -> np.ndarray | None:
+    """The alpha channel of an image file, upright: (H, W) uint8, 0 where it is transparent; None if it has none.
+
+    Raises:
+        UnreadableError: as for `read_picture`.
+    """
+    with _opened(file) as image, _turn(image):
+        image.load()
+        if not image.has_transparency_data:
+            return None
+        return _upright(image, _array(image.convert("RGBA").getchannel("A")))[:, :, 0]
 
 
 def fitted(pixels: np.ndarray, target: Target) -> np.ndarray:
@@ -260,6 +270,14 @@ def _orientation(image: Image.Image) -> int:
         return int(image.getexif().get(ORIENTATION, 1))
     except Exception:  # a damaged EXIF block does not spoil the pixels
         return 1
+
+
+def _upright(image: Image.Image, pixels: np.ndarray) -> np.ndarray:
+    """Pixels (H, W, C) of an image, turned as its EXIF block says."""
+    turn = UPRIGHT.get(_orientation(image))
+    if turn is None:
+        return pixels
+    return _array(Image.fromarray(pixels.squeeze(2) if pixels.shape[2] == 1 else pixels).transpose(turn))
 
 
 def _pixels(image: Image.Image) -> np.ndarray:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
+from uuid import uuid4
 
 import numpy as np
 from PIL import Image
@@ -88,15 +89,16 @@ def generate(
         ConfigError: no such number of shards, a form that is not available, or a folder with other samples.
         RunError: the folder cannot be written.
     """
-    total = shards or -(-count // A_SHARD)
-    if count < 1 or not 1 <= total <= count or not (only is None or 0 <= only < total):
-        raise ConfigError(
-            f"{count} samples in {total} shards, of which {only} alone: no such shard; count them from 0."
-        )
+    total = -(-count // A_SHARD) if shards is None else shards
+    if not 1 <= total <= count:
+        raise ConfigError(f"{count} samples go into 1 to {max(1, count)} shards, got {total}.")
+    if not (only is None or 0 <= only < total):
+        raise ConfigError(f"there is no shard {only} of {total}; they count from 0.")
     if form == "parquet" and importlib.util.find_spec("pyarrow") is None:
         raise ConfigError("parquet needs pyarrow, which is not installed: pip install 'nacre[parquet]' brings it.")
     note = {"nacre": __version__, "count": count, "shards": total, "format": form, **(facts or {})}
     made, chosen = 0, range(total) if only is None else [only]
+    fresh = not (out / NOTE).exists()
     try:
         out.mkdir(parents=True, exist_ok=True)
         _note(out / NOTE, note)
@@ -110,6 +112,10 @@ def generate(
                 made += 1
     except OSError as error:
         raise RunError(f"{out} cannot be written ({error.strerror or error}); what was finished stays there.") from None
+    finally:
+        # A command that failed before its first shard leaves no word that would refuse the next one.
+        if fresh and not any(out.glob("*samples-*")):
+            (out / NOTE).unlink(missing_ok=True)
     return Generated(total, made, len(chosen) - made)
 
 
@@ -127,6 +133,7 @@ def _note(path: Path, note: Mapping[str, Any]) -> None:
         before = json.loads(path.read_text(encoding="utf-8"))
     except ValueError:
         before = {}
+    before = before if isinstance(before, dict) else {}
     other = [name for name, value in json.loads(told).items() if before.get(name) != value]
     if other:
         asked = json.loads(told)
@@ -227,7 +234,7 @@ def _npz(path: Path, pieces: Iterator[Piece]) -> None:
 
 def _folder(path: Path, pieces: Iterator[Piece]) -> None:
     """Single files: not synced one by one, which would take longer than to make them."""
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    aside = path.with_name(f".{path.name}.{uuid4().hex}")  # a number of a process may come again in another container
     aside.mkdir()
     try:
         for piece in pieces:
