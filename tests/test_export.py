@@ -94,3 +94,18 @@ def test_conditional_models_are_exported_with_their_labels(name, tmp_path):
     written = {each.verb: each for each in export_onnx(model, (1, 8, 8), tmp_path)}
     assert written["sample"].inputs["label"] == ["N"]
     assert max(each.difference for each in written.values()) <= TOLERANCE
+
+
+def test_what_rounding_alone_makes_differ_is_kept(run, tmp_path, monkeypatch):
+    monkeypatch.setattr(export, "compare", lambda *_: 3e-5)
+    monkeypatch.setattr(export, "rounding", lambda *_: 1e-5)
+    assert export_onnx(nacre.load(run).module, (1, 8, 8), tmp_path / "out")
+    monkeypatch.undo()
+    decoder = export.Verb(nacre.load(run).module, "decode", ["codes"])
+    assert 0 < export.rounding(decoder, {"codes": torch.randn(9, 3)}) < 1e-6
+
+
+def test_a_bare_flag_writes_into_a_folder_of_its_name(run, capsys):
+    assert main(["export", str(run.path), "--onnx"]) == 0
+    assert main(["export", str(run.path), "--onnx", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["out"] == "onnx"

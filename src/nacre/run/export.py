@@ -40,6 +40,9 @@ OUTPUTS = {"sample": "items", "encode": "codes", "decode": "items", "reconstruct
 TOLERANCE = 1e-5
 """Largest difference between ONNX Runtime and PyTorch that is let pass, relative to values of more than one."""
 
+ROUNDINGS = 4
+"""Or so many times what PyTorch is off its own float64 by, if that is more: instance norms of a few pixels magnify rounding."""
+
 BATCHES = (1, 7, 64)
 """Batch sizes that are compared: the graph must not have kept the one that it was traced with."""
 
@@ -83,7 +86,8 @@ def export_onnx(
 ) -> list[Exported]:
     """Write an ONNX file for each thing that a model does, in evaluation mode, for batches of any size.
 
-    ONNX Runtime must give what PyTorch gives, at three batch sizes, to `TOLERANCE`; a file that does not is not written.
+    ONNX Runtime must give what PyTorch gives, at three batch sizes, to `TOLERANCE` or a few roundings; a file that does not is
+    not written.
 
     Args:
         model: with the weights that are to be exported; it stays as it is.
@@ -149,10 +153,14 @@ def _exported(model: nn.Module, verb: str, shape: tuple[int, ...], out: Path, fa
         notes = {"nacre": __version__, "verb": verb, "inputs": inputs, "outputs": outputs, **facts}
         program.model.metadata_props.update({name: json.dumps(value, default=str) for name, value in notes.items()})
         program.save(aside, external_data=False)
-        difference = max(compare(aside, asked, inputs_of(model, kind, shape, count, first=2)) for count in BATCHES)
-        if not difference <= TOLERANCE:
+        tried = [inputs_of(model, kind, shape, count, first=2) for count in BATCHES]
+        difference = max(compare(aside, asked, inputs) for inputs in tried)
+        allowed = TOLERANCE
+        if difference > TOLERANCE:
+            allowed = max(TOLERANCE, ROUNDINGS * max(rounding(asked, inputs) for inputs in tried))
+        if not difference <= allowed:
             raise RunError(
-                f"ONNX Runtime's {path.name} differs from PyTorch by {difference:.1e}, more than {TOLERANCE:.0e}, so it was "
+                f"ONNX Runtime's {path.name} differs from PyTorch by {difference:.1e}, more than {allowed:.0e}, so it was "
                 "not written; please report the model's parameters."
             )
     return Exported(verb, str(path), inputs, outputs, difference)
@@ -187,6 +195,15 @@ def compare(path: Path, module: nn.Module, inputs: Mapping[str, Tensor]) -> floa
     if got.shape != expected.shape:
         return float("inf")
     return float((np.abs(got - expected) / np.maximum(1, np.abs(expected))).max())
+
+
+def rounding(module: nn.Module, inputs: Mapping[str, Tensor]) -> float:
+    """How far a module is from itself in float64, relative to values of more than one."""
+    exact = copy.deepcopy(module).double()
+    with torch.no_grad():
+        expected = exact(*(tensor.double() if tensor.is_floating_point() else tensor for tensor in inputs.values()))
+        got = module(*inputs.values()).double()
+    return float(((got - expected).abs() / expected.abs().clamp(min=1)).max())
 
 
 def _items(shape: tuple[int, ...], rows: range) -> Tensor:
