@@ -275,3 +275,11 @@ def test_a_faint_grey_of_16_bits_is_not_white(tmp_path):
     values[:2] = 40_000
     Image.fromarray(values).save(tmp_path / "mask.png")
     assert int(read_mask(tmp_path / "mask.png", "L", (8, 8), "a mask").sum()) == 16
+
+
+def test_what_is_transparent_is_not_white(tmp_path):
+    painted = np.zeros((8, 8, 4), np.uint8)
+    painted[2:4, 2:4] = 255
+    Image.fromarray(painted).save(tmp_path / "mask.png")
+    seen = read_mask(tmp_path / "mask.png", "L", (8, 8), "a mask")[0].numpy()
+    assert (seen == (painted[:, :, 3] > 0)).all()

@@ -107,6 +107,8 @@ def hole_of(mask: str, words: Sequence[str], shape: tuple[int, ...], count: int,
 def read_mask(path: Path, channel: str, size: tuple[int, int], what: str) -> Tensor:
     """Where an image is white ("L"), or transparent by its alpha channel ("A"): (1, H, W) bool.
 
+    What is transparent is not white: a hole may be painted in white on nothing.
+
     Raises:
         DataError: it cannot be read, or has no such channel.
         ShapeError: it is of another size, (height, width).
@@ -115,17 +117,21 @@ def read_mask(path: Path, channel: str, size: tuple[int, int], what: str) -> Ten
         raise DataError(f"{path} is a folder, and {what} is one file; name the images one by one, or another --mask.")
     try:
         with path.open("rb") as file:
-            values = read_alpha(file) if channel == "A" else read_picture(file).pixels.mean(2)
+            alpha = read_alpha(file)
+            file.seek(0)
+            levels = read_picture(file).pixels.mean(2)
     except (OSError, UnreadableError) as error:
         raise DataError(f"{path} cannot be read as {what} ({error}).") from None
-    if values is None:
+    if alpha is None and channel == "A":
         raise DataError(f"{path} has no transparency; name a --mask.")
-    if values.shape != size:
+    opaque = np.ones_like(levels, bool) if alpha is None else alpha >= 128
+    hole = ~opaque if channel == "A" else opaque & (levels >= 128)
+    if hole.shape != size:
         raise ShapeError(
-            f"a mask covers the model's images, {size[1]}x{size[0]}, and {path} has {values.shape[1]}x{values.shape[0]}; "
+            f"a mask covers the model's images, {size[1]}x{size[0]}, and {path} has {hole.shape[1]}x{hole.shape[0]}; "
             "resize it."
         )
-    return torch.from_numpy((values < 128) if channel == "A" else (values >= 128))[None]
+    return torch.from_numpy(hole)[None]
 
 
 def places(out: Path, names: Sequence[str], alternatives: int) -> list[Path]:

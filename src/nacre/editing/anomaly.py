@@ -18,9 +18,10 @@ from nacre import images, losses, seeds
 from nacre.editing import latents, optimise
 from nacre.editing.features import features_of
 from nacre.editing.inversion import Search, invert
+from nacre.editing.items import checked
 from nacre.errors import CapabilityError, ConfigError, ShapeError, at_least
 from nacre.networks import is_image
-from nacre.protocols import Decodes, Discriminates, Encodes, LogLikelihood, Reconstructs, device_of, dtype_of
+from nacre.protocols import Decodes, Discriminates, Encodes, LogLikelihood, Reconstructs
 
 Method: TypeAlias = Literal[
     "auto", "reconstruction", "inversion", "features", "realness", "regret", "complexity", "likelihood"
@@ -52,6 +53,7 @@ class Detector:
 
     Raises:
         CapabilityError: the model does not do what the method asks for.
+        ConfigError: there is no such method, or a setting is out of range.
     """
 
     reference_: Tensor
@@ -62,6 +64,7 @@ class Detector:
     ) -> None:
         at_least(1, neighbours=neighbours)
         at_least(0, steps=steps)
+        latents.check_seed(seed)
         self.model, self.neighbours, self.steps, self.seed = model, neighbours, steps, seed
         self.method = method_for(model, method)
 
@@ -71,18 +74,28 @@ class Detector:
         Args:
             normal: (M, *shape), items as the model was trained on; only "features" looks at them.
             held_out: (N, *shape), normal items that it was not trained on, which the threshold comes from.
+
+        Raises:
+            ShapeError: items that are not of the model's shape, images that are not floats in [0, 1], or numbers that are not
+                finite.
         """
         if self.method == "features":
+            normal = checked(self.model, normal)
             with latents.evaluating(self.model):
-                seen = self._seen(normal.to(device_of(self.model), dtype_of(self.model)))
+                seen = self._seen(normal)
             self.scale_ = seen.std(0).clamp(min=1e-6)
             self.reference_ = seen / self.scale_
         self.held_out_ = self.scores(held_out).sort().values
         return self
 
     def scores(self, items: Tensor) -> Tensor:
-        """(N, *shape) ↦ (N,) float64: the higher, the more anomalous. An item's does not depend on the others."""
-        items = items.to(device_of(self.model), dtype_of(self.model))
+        """(N, *shape) ↦ (N,) float64: the higher, the more anomalous. An item's does not depend on the others.
+
+        Raises:
+            ShapeError: as `fit`.
+            ConfigError: the method needs `fit` first.
+        """
+        items = checked(self.model, items)
         with latents.evaluating(self.model):
             found: Tensor = getattr(self, f"_{self.method}")(items)
         return found.double().cpu()
@@ -99,19 +112,25 @@ class Detector:
         return self.p_of(self.scores(items))
 
     def p_of(self, scores: Tensor) -> Tensor:
-        """`p_values` of scores."""
-        if not hasattr(self, "held_out_"):
-            raise ConfigError("the detector does not know yet what is normal; call fit first.")
-        lower = torch.searchsorted(self.held_out_, scores)
-        return (1 + len(self.held_out_) - lower).double() / (len(self.held_out_) + 1)
+        """`p_values` of scores. Raises ConfigError before `fit`."""
+        held_out = self._fitted("held_out_")
+        lower = torch.searchsorted(held_out, scores)
+        return (1 + len(held_out) - lower).double() / (len(held_out) + 1)
 
     def threshold(self, rate: float = 0.05) -> float:
-        """The score that `rate` of the held-out items exceed; infinite if there are too few to tell."""
-        place = math.ceil((1 - rate) * (len(self.held_out_) + 1))
-        return float(self.held_out_[place - 1]) if place <= len(self.held_out_) else math.inf
+        """The score that `rate` of the held-out items exceed; infinite if there are too few to tell.
+
+        Raises:
+            ConfigError: a rate that is no share between 0 and 1, or `fit` has not been called.
+        """
+        _check_rate(rate)
+        held_out = self._fitted("held_out_")
+        place = math.ceil((1 - rate) * (len(held_out) + 1))
+        return float(held_out[place - 1]) if place <= len(held_out) else math.inf
 
     def predict(self, items: Tensor, rate: float = 0.05) -> Tensor:
-        """(N,) int64: -1 for an anomaly, 1 for a normal item, of which `rate` are taken for anomalies."""
+        """(N,) int64: -1 for an anomaly, 1 for a normal item, of which `rate` are taken for anomalies. Raises as `threshold`."""
+        _check_rate(rate)
         return torch.where(self.p_values(items) <= rate, -1, 1)
 
     def heat_map(self, items: Tensor) -> Tensor:
@@ -119,13 +138,19 @@ class Detector:
 
         Raises:
             CapabilityError: the model neither reconstructs nor decodes.
-            ShapeError: vectors.
+            ShapeError: vectors, or as `fit`.
         """
         if items.ndim != 4:
             raise ShapeError(f"heat maps are of images (N, C, H, W), got {tuple(items.shape)}.")
-        items = items.to(device_of(self.model), dtype_of(self.model))
+        items = checked(self.model, items)
         with latents.evaluating(self.model):
             return (self._remade(items) - items).square().mean(1).cpu()
+
+    def _fitted(self, name: str) -> Tensor:
+        """What `fit` has learned under that name."""
+        if not hasattr(self, name):
+            raise ConfigError("the detector does not know yet what is normal; call fit first.")
+        return getattr(self, name)
 
     def _remade(self, items: Tensor) -> Tensor:
         if isinstance(self.model, Reconstructs) and self.method != "inversion":
@@ -154,12 +179,9 @@ class Detector:
 
     def _features(self, items: Tensor) -> Tensor:
         """The mean distance to the nearest normal items, each feature divided by its deviation among these."""
-        if not hasattr(self, "reference_"):
-            raise ConfigError("the detector does not know yet what is normal; call fit first.")
-        parts = [
-            torch.cdist(part / self.scale_, self.reference_) for part in torch.split(self._seen(items), latents.CHUNK)
-        ]
-        count = min(self.neighbours, len(self.reference_))
+        reference = self._fitted("reference_")
+        parts = [torch.cdist(part / self.scale_, reference) for part in torch.split(self._seen(items), latents.CHUNK)]
+        count = min(self.neighbours, len(reference))
         return torch.cat(parts).topk(count, 1, largest=False).values.mean(1)
 
     def _likelihood(self, items: Tensor) -> Tensor:
@@ -257,6 +279,11 @@ def method_for(model: nn.Module, method: Method) -> str:
     if method == "features":
         features_of(model)
     return method
+
+
+def _check_rate(rate: float) -> None:
+    if not 0 < rate < 1:
+        raise ConfigError(f"rate must be a share between 0 and 1, as .05; got {rate:g}.")
 
 
 def compressed(items: Tensor, *, bits: bool = False) -> Tensor:

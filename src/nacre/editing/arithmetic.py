@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from nacre import seeds
 from nacre.editing import latents
-from nacre.errors import ShapeError
+from nacre.errors import ConfigError, ShapeError
 from nacre.networks import is_image
 
 
@@ -67,6 +67,7 @@ def move(
     Raises:
         CapabilityError: the model does not decode.
         ShapeError: codes, direction or originals of another size.
+        ConfigError: a strength that is not finite.
     """
     size = latents.code_dim(model)
     if codes.ndim != 2 or codes.shape[1] != size or direction.shape != (size,):
@@ -74,6 +75,8 @@ def move(
             f"{type(model).__name__} has codes of {size} numbers; got codes of shape {tuple(codes.shape)} and a direction of "
             f"shape {tuple(direction.shape)}."
         )
+    if not bool(torch.isfinite(strengths).all()):
+        raise ConfigError(f"strengths must be finite numbers, got {strengths.tolist()[:10]}.")
     moved = codes[:, None] + strengths.to(codes)[None, :, None] * direction.to(codes)
     items = decoded(model, moved, chunk=chunk)
     if originals is not None:

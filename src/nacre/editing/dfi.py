@@ -4,6 +4,7 @@ edited = interpolate_features(features, images, neutral, smile)
 edited.images, edited.covered
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from nacre.editing import optimise
 from nacre.editing.features import Features
+from nacre.editing.items import check_values
 from nacre.errors import ConfigError, ShapeError, at_least
 
 CHUNK = 64
@@ -41,6 +43,9 @@ class Interpolating:
     def __post_init__(self) -> None:
         at_least(1, neighbours=self.neighbours)
         at_least(0, smoothness=self.smoothness, steps=self.steps)
+        for name in ("strength", "smoothness"):
+            if not math.isfinite(getattr(self, name)):
+                raise ConfigError(f"{name} must be a finite number, got {getattr(self, name)}.")
 
 
 @dataclass(frozen=True)
@@ -88,15 +93,20 @@ def interpolate_features(
         tell: told of each image that is done.
 
     Raises:
-        ShapeError: an empty set, or images of different shapes.
+        ShapeError: no images, an empty set, images of different shapes, vectors, or values that are not floats in [0, 1].
+        ConfigError: the features have no layers.
     """
     how = how or Interpolating()
+    if images.ndim != 4 or not len(images):
+        raise ShapeError(f"features are interpolated of images (N, C, H, W), one at least; got {tuple(images.shape)}.")
     for name, images_of in (("source", source), ("target", target)):
         if not len(images_of) or images_of.shape[1:] != images.shape[1:]:
             raise ShapeError(
                 f"the {name} set has shape {tuple(images_of.shape)} and the images {tuple(images.shape)}; both need images of "
                 "one shape."
             )
+    for images_of in (images, source, target):
+        check_values(images_of)
     flat = _scaled(features, torch.cat([source[:SCALED_BY], target[:SCALED_BY]]))
     means = [_mean_of_nearest(flat, images, each, how.neighbours) for each in (source, target)]
     between = means[1] - means[0]

@@ -43,20 +43,23 @@ class Direction:
 
         Raises:
             ConfigError: there is no such file.
-            CheckpointError: it is damaged, or holds something else.
+            CheckpointError: it is damaged, holds something else, or numbers that are not finite.
         """
         try:
             with safe_open(path, framework="pt") as file:
                 notes = file.metadata() or {}
                 if notes.get("format") != FORMAT:
                     raise CheckpointError(f"{path} holds no direction; `nacre arithmetic --save-direction` writes one.")
-                return cls(file.get_tensor("direction"), json.loads(notes["facts"]))
+                found = cls(file.get_tensor("direction"), json.loads(notes["facts"]))
         except FileNotFoundError:
             raise ConfigError(
                 f"there is no direction at {path}; `nacre arithmetic --save-direction` writes one."
             ) from None
         except (OSError, SafetensorError, KeyError, ValueError) as error:
             raise CheckpointError(f"the direction in {path} cannot be read ({error}).") from None
+        if found.vector.ndim != 1 or not bool(found.vector.isfinite().all()):
+            raise CheckpointError(f"the direction in {path} is no row of finite numbers; save it anew.")
+        return found
 
     def check(self, model: nn.Module) -> None:
         """Raise ConfigError if it is of another latent space than the model's."""

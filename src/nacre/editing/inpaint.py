@@ -5,7 +5,7 @@ done.images[:, 0], done.explained, done.reachable
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 import torch.nn.functional as F
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from nacre import seeds
 from nacre.editing import latents, optimise
 from nacre.editing.blend import blend, check, smooth_fill
+from nacre.editing.items import check_values
 from nacre.errors import CapabilityError, ConfigError, ShapeError, at_least
 from nacre.networks import is_image
 from nacre.protocols import Discriminates, Encodes, device_of, dtype_of
@@ -97,7 +98,8 @@ def inpaint(
     Minimised is the context loss, Σ W |G(z) - y| / Σ W over known pixels, which weigh more the more of their neighbours are
     missing (eq. 3), plus λ times the prior loss. The paper's prior loss is log(1 - D(G(z))); here it is -log σ(r), r the
     realness standardized over samples of the model, so that λ means the same for every judge, be it a critic; and the mean square
-    of a normal latent. What fills the hole is then blended in (`blend`, section 3.3).
+    of a normal latent. What fills the hole is then blended in (`blend`, section 3.3). A result depends on the seed and the image,
+    not on the other images.
 
     Args:
         model: decodes; it is asked in evaluation mode.
@@ -110,10 +112,15 @@ def inpaint(
 
     Raises:
         CapabilityError: the model does not decode, or there is nothing to start from.
-        ShapeError: images that are not of the model's shape, or a hole that is not theirs, empty or without end.
+        ShapeError: no images, images that are not of the model's shape or, where they are known, not floats in [0, 1]; or a hole
+            that is not theirs, empty or without end.
+        ConfigError: a seed out of range, or a chunk under 1.
     """
     how = how or Completing()
+    at_least(1, chunk=chunk)
+    latents.check_seed(seed)
     latents.decoding(model)
+    dtype, model = dtype_of(model), latents.exact(model)
     images, hole = _checked(model, images, hole)
     weights = context_weights(hole, how.window, how.far)
     parts = []
@@ -124,7 +131,8 @@ def inpaint(
             parts.append(_search(model, images[rows], hole[rows], weights[rows], how, pool, prior))
             if tell:
                 tell(len(rows))
-    return Completion(*(torch.cat([getattr(part, name) for part in parts]) for name in Completion.__annotations__))
+    joined = [torch.cat([getattr(part, each.name) for part in parts]) for each in fields(Completion)]
+    return Completion(*(each.to(dtype) if each.is_floating_point() else each for each in joined))
 
 
 def resample(
@@ -155,7 +163,10 @@ def resample(
     Raises:
         CapabilityError: the model has no posterior to draw from.
         ShapeError: as `inpaint`.
+        ConfigError: no chains, no sweeps, or a seed out of range.
     """
+    at_least(1, chains=chains, sweeps=sweeps)
+    latents.check_seed(seed)
     if not hasattr(model, "posterior"):
         raise CapabilityError(
             f"{type(model).__name__} has no posterior to draw from; leave the search on (`inpaint`), or take a vae."
@@ -247,7 +258,8 @@ def _search(
     found = optimise.adam(loss, starts.flatten(0, 1)[:, :size], steps=how.adam_steps, lr=how.lr)
     found = optimise.lbfgs(loss, found.points, steps=how.lbfgs_steps, tolerance=1e-3)
     codes = torch.cat([found.points, label], 1)
-    average = pool.items.mean(0) if len(pool.items) else images.mean()
+    # Without samples there is no average item; the image's own level takes its place.
+    average = pool.items.mean(0) if len(pool.items) else _mean_where(images, ~hole[:, None])[:, None, None, None]
     return _ranked(images, hole, latents.decode(model, codes, chunk=len(codes)), codes, found.losses, average)
 
 
@@ -300,9 +312,12 @@ def _mean_where(values: Tensor, where: Tensor) -> Tensor:
 
 
 def _checked(model: nn.Module, images: Tensor, hole: Tensor) -> tuple[Tensor, Tensor]:
+    """Images of which the hole is zero, and the hole, one for each."""
     shape = tuple(getattr(model, "shape", images.shape[1:]))
     if not is_image(shape) or tuple(images.shape[1:]) != shape:
         raise ShapeError(f"the model completes images of shape {shape}, got {tuple(images.shape[1:])}; resize them.")
+    if not len(images):
+        raise ShapeError("there are no images to complete.")
     check(images, hole)
     hole = hole.expand(len(images), *hole.shape[1:]).to(device_of(model))
     share = hole.flatten(1).float().mean(1)
@@ -310,5 +325,7 @@ def _checked(model: nn.Module, images: Tensor, hole: Tensor) -> tuple[Tensor, Te
         raise ShapeError(
             "a hole must miss something and leave something; one of the masks is empty or the whole image."
         )
-    images = images.to(device_of(model), dtype_of(model))
-    return torch.where(hole[:, None], 0.0, images), hole
+    # What lies in the hole does not count, whatever it may be.
+    known = images.to(device_of(model)).masked_fill(hole[:, None], 0)
+    check_values(known)
+    return known.to(dtype_of(model)), hole

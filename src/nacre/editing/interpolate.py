@@ -1,12 +1,13 @@
 """Walks and maps through a latent space."""
 
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, get_args
 
 import torch
 from torch import Tensor, nn
 
+from nacre import seeds
 from nacre.editing import latents
-from nacre.errors import ConfigError
+from nacre.errors import CapabilityError, ConfigError, ShapeError, at_least
 from nacre.protocols import Decodes, device_of, dtype_of
 
 Path: TypeAlias = Literal["auto", "spherical", "linear"]
@@ -53,8 +54,13 @@ def walk(model: nn.Module, stops: Tensor, frames: int, *, path: Path = "auto", c
         closed: add the leg from the last stop to the first.
 
     Raises:
-        ConfigError: fewer than two stops or frames.
+        ConfigError: fewer than two stops or frames, or no such path.
+        ShapeError: codes of another size than the model's.
     """
+    if path not in get_args(Path):
+        raise ConfigError(f"a path is one of {', '.join(get_args(Path))}; got '{path}'.")
+    if stops.ndim != 2 or stops.shape[1] != latents.code_dim(model):
+        raise ShapeError(f"stops are codes of shape (K, {latents.code_dim(model)}), got {tuple(stops.shape)}.")
     if len(stops) < 2 or frames < 2:
         raise ConfigError(
             f"a walk needs two stops and two frames at least, got {len(stops)} stops and {frames} frames."
@@ -74,7 +80,17 @@ def manifold(model: Decodes, side: int) -> Tensor:
 
     A grid on the unit square goes through the inverse of the normal distribution function, so that each code stands
     for an equal share of the prior (Kingma & Welling 2014, figure 4).
+
+    Raises:
+        CapabilityError: the model's prior is another.
+        ConfigError: a side under 1.
     """
+    at_least(1, side=side)
+    if getattr(model, "prior", None) != {"z": seeds.normal(2)}:
+        raise CapabilityError(
+            f"{type(model).__name__} has no latent of two normal numbers, the whole of which could be shown; train one with "
+            "latent_dim=2, or walk."
+        )
     shares = (torch.arange(side, dtype=torch.float64) + 0.5) / side
     steps = torch.special.ndtri(shares).to(dtype_of(model), copy=True)  # type: ignore[arg-type]
     down, across = torch.meshgrid(steps.flip(0), steps, indexing="ij")

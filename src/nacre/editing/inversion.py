@@ -1,10 +1,9 @@
 """Inversion: the latent of an image in a model that has no encoder, by search (Zhu et al. 2016, section 3.1).
 
 found = invert(model, images)
-found.latents, found.remade, found.residual, found.converged
+found.codes, found.remade, found.residual, found.converged
 """
 
-import copy
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from functools import partial
@@ -14,6 +13,7 @@ from torch import Tensor, nn
 
 from nacre import networks, seeds
 from nacre.editing import latents, optimise, perception
+from nacre.editing.items import checked
 from nacre.errors import ConfigError, ShapeError, at_least
 from nacre.protocols import Encodes, device_of, dtype_of
 
@@ -92,11 +92,14 @@ def find(
 
     Raises:
         CapabilityError: the model does not decode.
+        ShapeError: as `invert`.
+        ConfigError: a seed out of range.
     """
     search = search or Search()
+    latents.check_seed(seed)
     if not isinstance(model, Encodes):
         return invert(model, items, search, seed=seed, chunk=chunk)
-    items = items.to(device_of(model), dtype_of(model))
+    items = checked(model, items)
     codes = latents.apply(model, model.encode, items, chunk=chunk)
     remade = latents.decode(model, codes, chunk=chunk)
     residual = mean_square(remade - items)
@@ -134,14 +137,19 @@ def invert(
 
     Raises:
         CapabilityError: the model does not decode, or there is nothing to start from.
-        ShapeError: the items are not of the model's shape.
-        ConfigError: labels that the model does not know.
+        ShapeError: no items, items that are not of the model's shape, images that are not floats in [0, 1], numbers that are not
+            finite, or labels that are not one an item.
+        ConfigError: labels that the model does not know, a seed out of range, or a chunk under 1.
     """
+    at_least(1, chunk=chunk)
     search = search or Search()
     latents.decoding(model)
-    latents.check_labels(model, labels)
-    dtype, model = dtype_of(model), _exact(model)
-    items = _checked(model, items)
+    if not len(items):
+        raise ShapeError("there are no items to search the latents of.")
+    latents.check_seed(seed)
+    latents.check_labels(model, labels, len(items))
+    dtype, model = dtype_of(model), latents.exact(model)
+    items = checked(model, items)
     parts = []
     with latents.evaluating(model):
         pool = _candidates(model, search, seed, chunk)
@@ -178,8 +186,10 @@ def train_encoder(
         tell: told of each step.
 
     Raises:
-        ConfigError: the latents have no law to draw samples from.
+        ConfigError: the latents have no law to draw samples from, or there is no step, no sample or no such seed.
     """
+    at_least(1, steps=steps, batch_size=batch_size, width=width)
+    latents.check_seed(seed)
     if not latents.is_normal(model):
         raise ConfigError(
             f"{type(model).__name__} draws no latents from a normal law, so that no encoder can be trained on them."
@@ -304,26 +314,3 @@ def _nearest(items: Tensor, search: Search, labels: Tensor | None, pool: _Pool, 
     if labels is not None:
         apart = apart.masked_fill(pool.codes[:, size:].argmax(1) != labels[:, None], torch.inf)
     return pool.codes[apart.topk(min(search.restarts, len(pool.codes)), dim=1, largest=False).indices]
-
-
-def _exact(model: nn.Module) -> nn.Module:
-    """The model, or a float64 copy of it if it has linear layers.
-
-    A matrix product rounds a row by its place among the others, and a search of hundreds of steps makes that visible (4e-4 of a
-    latent, measured); in float64 it stays hidden. Convolutions take each item for itself, and are much slower in float64.
-    """
-    rounds = any(isinstance(layer, nn.Linear) for layer in model.modules())
-    if not rounds or device_of(model).type == "mps":  # which has no float64
-        return model
-    return copy.deepcopy(model).double()
-
-
-def _checked(model: nn.Module, items: Tensor) -> Tensor:
-    shape = getattr(model, "shape", None)
-    if not len(items):
-        raise ShapeError("there are no items to search the latents of.")
-    if shape is not None and tuple(items.shape[1:]) != tuple(shape):
-        raise ShapeError(
-            f"{type(model).__name__} makes items of shape {tuple(shape)}, got {tuple(items.shape[1:])}; resize them."
-        )
-    return items.to(device_of(model), dtype_of(model))
