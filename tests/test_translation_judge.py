@@ -66,3 +66,29 @@ def test_distances_and_ratios_of_what_is_known(bench):
     assert intervals["style"][0] < 0.7  # eight of eight prove little
     perfect, _ = bench.measured(judged, "a2b", test["b2a"], test["a2b"])
     assert perfect["L1, ratio"] == perfect["1 - SSIM, ratio"] == 0
+
+
+def test_the_judge_of_style_sees_through_noise_that_nobody_sees(bench):
+    """Flat squares of four colours, and the same with shading: what tells them apart is no single level."""
+    generator = torch.Generator().manual_seed(0)
+    colors = torch.randint(40, 160, (80, 3, 1, 1), generator=generator)
+    shading = torch.linspace(-1, 1, 24).view(1, 1, 24, 1)
+    flat = torch.full((80, 3, 32, 32), 255.0)
+    shaded = flat.clone()
+    flat[:, :, 4:28, 4:28] = colors.float()
+    shaded[:, :, 4:28, 4:28] = colors + 40 * shading
+    sets = {"a2b": shaded.byte(), "b2a": flat.byte()}
+    right = bench.forest({way: each[:60] for way, each in sets.items()})
+    for noise, blur in ((0.0, 0.0), (3.0, 0.3)):
+        for way, other in (("a2b", "b2a"), ("b2a", "a2b")):
+            shown = bench.copied(sets[other][60:], noise, blur).float() / 255
+            assert right(shown, way).float().mean() > 0.9
+            assert right(bench.copied(sets[way][60:], noise, blur).float() / 255, way).float().mean() < 0.1
+
+
+def test_copies_differ_by_what_they_are_asked_to(bench):
+    items = random_images(4, 3)
+    assert torch.equal(bench.copied(items, 0.0, 0.0), items)
+    level = torch.full_like(items, 128)
+    assert torch.equal(bench.copied(level, 0.0, 1.0), level)
+    assert bench.copied(level, 2.0, 0.0).float().std() == pytest.approx(2, rel=0.1)
