@@ -346,7 +346,7 @@ def test_using_refuses_what_cannot_be_meant(run, capsys):
     assert "are 256 GB, too much for this machine's memory; a folder" in refused(capsys, *many, "x.npz")
     for verb in ("sample", "encode", "reconstruct"):
         assert "--batch-size must be 1 or more, got -1" in refused(capsys, verb, run, "--batch-size", "-1")
-    assert "--seed must be from 0 to 4294967295" in refused(capsys, "sample", run, "--seed", "-1")
+    assert "a seed must be from 0 to 4294967295" in refused(capsys, "sample", run, "--seed", "-1")
     assert "leave the model out" in refused(capsys, "sample", run, "--model", EXAMPLE)
     assert "'best' or a step of 6" in refused(capsys, "sample", run, "--checkpoint", "77")
     assert answer(capsys, "sample", run, "--checkpoint", "best")[0] == 0

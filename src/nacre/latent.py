@@ -20,6 +20,7 @@ from torch import Tensor
 from nacre import files, seeds
 from nacre.data.progress import bar
 from nacre.errors import CheckpointError, ConfigError
+from nacre.protocols import check_seed
 
 CANDIDATES = (1, 2, 4, 6, 8, 10, 12, 16, 20, 24, 32, 40, 48, 64)
 """Numbers of components that "auto" tries, upwards."""
@@ -102,8 +103,7 @@ class LatentMixture:
         """`count` codes, from number `first` on: (count, D) float64. Each is a function of (seed, its number) alone."""
         if count < 1:
             raise ConfigError(f"the number of samples must be 1 or more, got {count}.")
-        if not 0 <= seed <= seeds.LARGEST_SEED:
-            raise ConfigError(f"a seed must be from 0 to {seeds.LARGEST_SEED}, got {seed}.")
+        check_seed(seed)
         draws = {"which": seeds.uniform(), "z": seeds.normal(self.means.shape[1])}
         noise = seeds.noises(draws, seed, "mixture", rows=range(first, first + count), dtype=torch.float64)
         edges = self.weights.cumsum(0)[:-1]

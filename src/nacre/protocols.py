@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 
-from nacre.errors import CapabilityError
-from nacre.seeds import Draw
+from nacre.errors import CapabilityError, ConfigError
+from nacre.seeds import LARGEST_SEED, Draw
 
 Batch: TypeAlias = Any
 """What one step is given: a tensor, or a tuple of tensors that share their first dimension."""
@@ -211,6 +211,12 @@ LACKING = {"log_likelihood": "has no likelihood", "realness": "judges no images"
 def capabilities(model: object) -> list[str]:
     """The verbs that `model` answers to, in the catalogue's order."""
     return [verb for verb, protocol in CAPABILITIES.items() if isinstance(model, protocol)]
+
+
+def check_seed(seed: int) -> None:
+    """Raise ConfigError for a seed that no noise has."""
+    if not 0 <= seed <= LARGEST_SEED:
+        raise ConfigError(f"a seed must be from 0 to {LARGEST_SEED}, got {seed}.")
 
 
 def require(model: object, verb: str) -> Any:

@@ -14,6 +14,7 @@ from torch import Tensor
 from nacre import files
 from nacre.cli import flags, sheets, using
 from nacre.cli.given import Given, given
+from nacre.data.dataset import Split
 from nacre.editing.anomaly import Detector, Method
 from nacre.errors import ConfigError, RunError
 from nacre.networks import is_image
@@ -99,10 +100,11 @@ def normal_items(parsed: Any, model: Pretrained) -> tuple[Tensor, Tensor]:
         if len(items) < 4:
             raise ConfigError(f"--data needs normal items to compare with, and {parsed.data} has {len(items)}.")
         return items[::2][:MOST_NORMAL], items[1::2][:MOST_HELD_OUT]
+    wanted: dict[Split, int] = {"train": MOST_NORMAL, "validation": MOST_HELD_OUT}
     parts = []
-    for split, most in (("train", MOST_NORMAL), ("validation", MOST_HELD_OUT)):
+    for split, most in wanted.items():
         dataset, rows = using.items_of(parsed, model, split)
-        if not len(dataset.rows(split)):  # type: ignore[arg-type]
+        if not len(dataset.rows(split)):
             raise ConfigError(
                 f"{parsed.run} kept no items aside, which a threshold is taken from; name others of its kind with --data."
             )

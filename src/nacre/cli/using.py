@@ -20,7 +20,7 @@ from nacre.engine import pictures, sampling
 from nacre.errors import ConfigError, RunError, ShapeError
 from nacre.networks import Shape, is_image
 from nacre.pretrained import Pretrained, load
-from nacre.seeds import LARGEST_SEED
+from nacre.protocols import check_seed
 from nacre.spec import Field
 
 LARGEST_PAGE = 64_000_000
@@ -120,8 +120,7 @@ def stems(names: Sequence[str]) -> list[str]:
 def model_of(parsed: Any) -> Pretrained:
     """The model that a command names. Raises ConfigError for a seed or a batch size that is none, before it is loaded."""
     seed, size = getattr(parsed, "seed", None) or 0, parsed.batch_size
-    if not 0 <= seed <= LARGEST_SEED:
-        raise ConfigError(f"--seed must be from 0 to {LARGEST_SEED}, got {seed}.")
+    check_seed(seed)
     if size is not None and size < 1:
         raise ConfigError(f"--batch-size must be 1 or more, got {size}.")
     return load(parsed.run, model=parsed.model, checkpoint=parsed.checkpoint, device=parsed.device or "auto")

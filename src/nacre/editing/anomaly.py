@@ -21,7 +21,7 @@ from nacre.editing.inversion import Search, invert
 from nacre.editing.items import checked
 from nacre.errors import CapabilityError, ConfigError, ShapeError, at_least
 from nacre.networks import is_image
-from nacre.protocols import Decodes, Discriminates, Encodes, LogLikelihood, Reconstructs
+from nacre.protocols import Decodes, Discriminates, Encodes, LogLikelihood, Reconstructs, check_seed
 
 Method: TypeAlias = Literal[
     "auto", "reconstruction", "inversion", "features", "realness", "regret", "complexity", "likelihood"
@@ -64,7 +64,7 @@ class Detector:
     ) -> None:
         at_least(1, neighbours=neighbours)
         at_least(0, steps=steps)
-        latents.check_seed(seed)
+        check_seed(seed)
         self.model, self.neighbours, self.steps, self.seed = model, neighbours, steps, seed
         self.method = method_for(model, method)
 

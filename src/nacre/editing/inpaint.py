@@ -17,7 +17,7 @@ from nacre.editing.blend import blend, check, smooth_fill
 from nacre.editing.items import check_values
 from nacre.errors import CapabilityError, ConfigError, ShapeError, at_least
 from nacre.networks import is_image
-from nacre.protocols import Discriminates, Encodes, device_of, dtype_of
+from nacre.protocols import Discriminates, Encodes, check_seed, device_of, dtype_of
 
 REACH = 0.5
 """Share of the known pixels' deviation that a model has to explain for its completion to mean anything."""
@@ -118,7 +118,7 @@ def inpaint(
     """
     how = how or Completing()
     at_least(1, chunk=chunk)
-    latents.check_seed(seed)
+    check_seed(seed)
     latents.decoding(model)
     dtype, model = dtype_of(model), latents.exact(model)
     images, hole = _checked(model, images, hole)
@@ -166,7 +166,7 @@ def resample(
         ConfigError: no chains, no sweeps, or a seed out of range.
     """
     at_least(1, chains=chains, sweeps=sweeps)
-    latents.check_seed(seed)
+    check_seed(seed)
     if not hasattr(model, "posterior"):
         raise CapabilityError(
             f"{type(model).__name__} has no posterior to draw from; leave the search on (`inpaint`), or take a vae."

@@ -15,7 +15,7 @@ from nacre import networks, seeds
 from nacre.editing import latents, optimise, perception
 from nacre.editing.items import checked
 from nacre.errors import ConfigError, ShapeError, at_least
-from nacre.protocols import Encodes, device_of, dtype_of
+from nacre.protocols import Encodes, check_seed, device_of, dtype_of
 
 Start = Callable[[Tensor], Tensor]
 """Items (N, *shape) ↦ latents (N, latent_dim) to begin a search with."""
@@ -96,7 +96,7 @@ def find(
         ConfigError: a seed out of range.
     """
     search = search or Search()
-    latents.check_seed(seed)
+    check_seed(seed)
     if not isinstance(model, Encodes):
         return invert(model, items, search, seed=seed, chunk=chunk)
     items = checked(model, items)
@@ -146,7 +146,7 @@ def invert(
     latents.decoding(model)
     if not len(items):
         raise ShapeError("there are no items to search the latents of.")
-    latents.check_seed(seed)
+    check_seed(seed)
     latents.check_labels(model, labels, len(items))
     dtype, model = dtype_of(model), latents.exact(model)
     items = checked(model, items)
@@ -189,7 +189,7 @@ def train_encoder(
         ConfigError: the latents have no law to draw samples from, or there is no step, no sample or no such seed.
     """
     at_least(1, steps=steps, batch_size=batch_size, width=width)
-    latents.check_seed(seed)
+    check_seed(seed)
     if not latents.is_normal(model):
         raise ConfigError(
             f"{type(model).__name__} draws no latents from a normal law, so that no encoder can be trained on them."

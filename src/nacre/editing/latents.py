@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from nacre import seeds
 from nacre.errors import CapabilityError, ConfigError, ShapeError
-from nacre.protocols import Decodes, Encodes, Samples, device_of, dtype_of
+from nacre.protocols import Decodes, Encodes, Samples, check_seed, device_of, dtype_of
 from nacre.seeds import Draw
 
 CHUNK = 64
@@ -133,12 +133,6 @@ def with_labels(model: nn.Module, z: Tensor, labels: Tensor | None) -> Tensor:
     if labels is None:
         raise ConfigError("the model is conditional: its codes need labels.")
     return torch.cat([z, F.one_hot(labels, count).to(z)], 1)
-
-
-def check_seed(seed: int) -> None:
-    """Raise ConfigError for a seed that no noise has."""
-    if not 0 <= seed <= seeds.LARGEST_SEED:
-        raise ConfigError(f"a seed must be from 0 to {seeds.LARGEST_SEED}, got {seed}.")
 
 
 def check_labels(model: nn.Module, labels: Tensor | None, items: int) -> None:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from nacre import seeds
 from nacre.errors import ConfigError, at_least
-from nacre.protocols import device_of, dtype_of, require
+from nacre.protocols import check_seed, device_of, dtype_of, require
 
 CHUNK = 256
 """Items in one forward pass where the caller does not say."""
@@ -168,8 +168,7 @@ def noise_of(model: nn.Module, rows: range, seed: int, truncation: float | None 
 
 
 def _check(seed: int, truncation: float | None) -> None:
-    if not 0 <= seed <= seeds.LARGEST_SEED:
-        raise ConfigError(f"a seed must be from 0 to {seeds.LARGEST_SEED}, got {seed}.")
+    check_seed(seed)
     if truncation is not None and not truncation > 0:
         raise ConfigError(f"truncation must be above 0, got {truncation:g}.")
 

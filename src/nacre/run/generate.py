@@ -114,7 +114,7 @@ def generate(
         raise RunError(f"{out} cannot be written ({error.strerror or error}); what was finished stays there.") from None
     finally:
         # A command that failed before its first shard leaves no word that would refuse the next one.
-        if fresh and not any(out.glob("*samples-*")):
+        if fresh and out.is_dir() and not any(out.glob("*samples-*")):
             (out / NOTE).unlink(missing_ok=True)
     return Generated(total, made, len(chosen) - made)
 
