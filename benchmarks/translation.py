@@ -15,8 +15,9 @@ is the mean distance over the mean distance of the input as it is, its interval 
 curve for each channel that gives the source set's levels the target set's distribution. Nearest: the training image of the
 target style that has the least squared distance to the input. Nearest pair: the counterpart of the nearest training image of
 the input's own style, which takes pairs, as pix2pix does. The style is what a second network says, and what a forest of 300
-trees says that sees colours and edges, each trained on the training images of both; the forest on copies as well that look like
-them, with noise of up to four levels of 255 and a little blur, for a drawing is flat to the last bit and no translation is.
+trees says that sees colours and edges, each trained on the training images of both; the forest on copies as well that a person
+takes for the same style, with noise of up to eight levels of 255, blur, and sixteen or eight colours in all: a drawing is flat
+to the last bit and no translation is, so that it would tell these two apart, or shades from flat colours, rather than styles.
 Ablations are judged at an early step, beside the main run's checkpoint there, up to which the learning rate is the same in
 all.
 
@@ -40,6 +41,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
+from PIL import Image
 from sklearn.ensemble import ExtraTreesClassifier
 from torch import Tensor
 
@@ -68,8 +70,12 @@ PICTURES = {
     "clothes": Path("docs/translation-clothes.png"),
 }
 
-COPIES = ((0.0, 0.0), (2.0, 0.0), (4.0, 0.0), (0.0, 0.5), (3.0, 0.5))
-"""Noise, in levels of 255, and share of blur that a person hardly sees."""
+COPIES = (
+    *((noise, 0.0, 0) for noise in (0.0, 4.0, 8.0)),
+    *((0.0, 0.5, 0), (3.0, 0.5, 0), (8.0, 1.0, 0)),
+    *((0.0, 0.0, 16), (0.0, 0.0, 8), (4.0, 0.5, 16)),
+)
+"""Noise, in levels of 255, share of blur, and number of colours (0 for all) of copies whose style a person would not doubt."""
 
 INK, STEPS = 0.97, tuple(0.002 * 2**power for power in range(9))
 """What is darker than this is ink; steps between pixels are told apart by these sizes."""
@@ -158,9 +164,10 @@ def emoji(asked: argparse.Namespace) -> tuple[Bench, dict[str, Any]]:
     told |= {"style_classifier": card.name, "style_accuracy": card.accuracy, "style_tested": card.tested}
     real = {way: floats(each) for way, each in test.items()}
     for name, right in kinds.items():
-        for noise, blur in COPIES:
-            told[f"{name}: accuracy on the held-out, noise {noise}, blur {blur}"] = {
-                way: float(right(floats(copied(test[BACK[way]], noise, blur)), way).float().mean()) for way in BACK
+        for noise, blur, colours in COPIES:
+            told[f"{name}: accuracy on the held-out, noise {noise}, blur {blur}, colours {colours}"] = {
+                way: float(right(floats(copied(test[BACK[way]], noise, blur, colours)), way).float().mean())
+                for way in BACK
             }
     return Bench(train, pairs, real, distances, kinds), told
 
@@ -169,20 +176,29 @@ def forest(train: Images) -> Callable[[Tensor, str], Tensor]:
     """300 trees on colours and edges of copies of the training images: whether translations are of the wanted style."""
     seen = np.concatenate([palette_and_edges(copied(each, *copy)) for copy in COPIES for each in train.values()])
     styles = np.tile(np.repeat(STYLES, [*map(len, train.values())]), len(COPIES))
-    trees = ExtraTreesClassifier(300, random_state=0).fit(seen, styles)
+    trees = ExtraTreesClassifier(300, max_features=60, random_state=0).fit(seen, styles)
     return lambda made, way: torch.from_numpy(
         trees.predict(palette_and_edges((255 * made.clamp(0, 1)).round().byte())) == STYLES[way == "a2b"]
     )
 
 
-def copied(items: Tensor, noise: float, blur: float) -> Tensor:
-    """Images with a share of them blurred (binomially, 3×3) and normal noise added: (N, C, H, W) uint8 ↦ the same."""
+def copied(items: Tensor, noise: float, blur: float, colours: int) -> Tensor:
+    """Images of so many colours, a share of them blurred (binomially, 3×3), with normal noise: (N, 3, H, W) uint8 ↦ the same."""
     row = torch.tensor([0.25, 0.5, 0.25])
-    sharp = items.float()
+    sharp = (of_colours(items, colours) if colours else items).float()
     padded = F.pad(sharp, (1, 1, 1, 1), mode="replicate").flatten(0, 1)[:, None]
     smooth = F.conv2d(padded, (row[:, None] * row)[None, None]).view_as(sharp)
     rough = noise * torch.randn(sharp.shape, generator=torch.Generator().manual_seed(0))
     return (torch.lerp(sharp, smooth, blur) + rough).clamp(0, 255).round().byte()
+
+
+def of_colours(items: Tensor, count: int) -> Tensor:
+    """Each image in its `count` most telling colours, by Pillow's median cut and k-means: (N, 3, H, W) uint8 ↦ the same."""
+    flat = [
+        np.asarray(Image.fromarray(pixels).quantize(count, kmeans=count, dither=Image.Dither.NONE).convert("RGB"))
+        for pixels in items.permute(0, 2, 3, 1).numpy()
+    ]
+    return torch.from_numpy(np.stack(flat)).permute(0, 3, 1, 2).contiguous()
 
 
 def palette_and_edges(items: Tensor) -> np.ndarray:

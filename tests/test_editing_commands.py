@@ -159,6 +159,13 @@ def test_samples_of_a_gan_are_inverted(runs, capsys, tmp_path):
     assert size_of(tmp_path / "i.png")[0] > size_of(tmp_path / "i.png")[1]
 
 
+def test_new_samples_are_not_mixed_with_older_ones(runs, capsys, tmp_path):
+    answer(capsys, "sample", runs["gan"], "-n", "5", "--out", tmp_path / "samples")
+    words = ["sample", runs["gan"], "--seed", "1", "--out", tmp_path / "samples"]
+    assert "holds 2 older images besides the 3 asked for" in refused(capsys, *words, "-n", "3")
+    assert answer(capsys, *words, "-n", "5")[0] == 0
+
+
 def test_images_out_of_reach_are_named(runs, capsys, tmp_path):
     faces = runs["root"] / "faces" / "a"
     code, out, err = answer(
@@ -179,9 +186,12 @@ def test_many_images_are_one_note_and_what_was_not_cut_is_not_said_to_be(runs, c
     for number in range(3):
         coloured.append(tmp_path / f"{number}.png")
         Image.fromarray(np.full((8, 8, 3), 60 * number, np.uint8)).save(coloured[-1])
-    for command in (["interpolate", runs["vae"], *coloured], ["reconstruct", runs["vae"], *coloured]):
+    folder = ["reconstruct", runs["vae"], tmp_path]
+    for command in (["interpolate", runs["vae"], *coloured], ["reconstruct", runs["vae"], *coloured], folder):
         _, err = told(capsys, *command, "--out", tmp_path / "out.npz")
-        assert [line for line in err.splitlines() if "images" in line] == ["3 of 3 images made grey."]
+        assert [line for line in err.splitlines() if "images" in line] == [
+            "3 of 3 images were in colour, and made grey."
+        ]
 
 
 def test_a_list_that_is_half_of_numbers_is_neither_samples_nor_a_file(runs, capsys):

@@ -20,7 +20,7 @@ from nacre.errors import CheckpointError, ConfigError, DataError, ShapeError
 from nacre.models.cyclegan import CycleGAN
 from nacre.models.pix2pix import Pix2Pix
 from nacre.networks import translation
-from nacre.networks.translation import Pool
+from nacre.networks.translation import Pool, doubling
 from nacre.protocols import Step
 from nacre.schedules import factor
 
@@ -120,9 +120,21 @@ def test_a_judge_sees_patches_of_the_published_sizes():
     assert [translation.fitting_layers((3, side, side)) for side in (16, 28, 32, 64, 128)] == [1, 1, 2, 3, 3]
 
 
+def test_a_resize_leaves_no_dots_where_a_deconvolution_does():
+    torch.manual_seed(0)
+    plain = torch.ones(1, 4, 6, 6)
+    for kernel in (3, 4):
+        dots = doubling(4, 2, "deconvolution", kernel=kernel)(plain)[:, :, 2:-2, 2:-2]
+        none = doubling(4, 2, "resize", kernel=kernel)(plain)
+        assert dots.shape == none[:, :, 2:-2, 2:-2].shape
+        assert dots.flatten(2).std(2).min() > 0.01
+        assert none.flatten(2).std(2).max() < 1e-6
+
+
+@pytest.mark.parametrize("upsampling", ["deconvolution", "resize"])
 @pytest.mark.parametrize("kind", ["resnet", "unet"])
-def test_a_translator_takes_any_size_and_keeps_it(kind):
-    network = translation.translator(3, 1, (3, 32, 32), kind=kind, width=4, blocks=1)
+def test_a_translator_takes_any_size_and_keeps_it(kind, upsampling):
+    network = translation.translator(3, 1, (3, 32, 32), kind=kind, width=4, blocks=1, upsampling=upsampling)
     for size in ((32, 32), (31, 47), (18, 65)):
         output = network(torch.rand(2, 3, *size)).detach()
         assert output.shape == (2, 1, *size)

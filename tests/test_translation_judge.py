@@ -68,7 +68,7 @@ def test_distances_and_ratios_of_what_is_known(bench):
     assert perfect["L1, ratio"] == perfect["1 - SSIM, ratio"] == 0
 
 
-def test_the_judge_of_style_sees_through_noise_that_nobody_sees(bench):
+def test_the_judge_of_style_sees_through_noise_and_through_few_colours(bench):
     """Flat squares of four colours, and the same with shading: what tells them apart is no single level."""
     generator = torch.Generator().manual_seed(0)
     colors = torch.randint(40, 160, (80, 3, 1, 1), generator=generator)
@@ -79,16 +79,18 @@ def test_the_judge_of_style_sees_through_noise_that_nobody_sees(bench):
     shaded[:, :, 4:28, 4:28] = colors + 40 * shading
     sets = {"a2b": shaded.byte(), "b2a": flat.byte()}
     right = bench.forest({way: each[:60] for way, each in sets.items()})
-    for noise, blur in ((0.0, 0.0), (3.0, 0.3)):
+    for copy in ((0.0, 0.0, 0), (6.0, 0.3, 0), (0.0, 0.0, 12)):
         for way, other in (("a2b", "b2a"), ("b2a", "a2b")):
-            shown = bench.copied(sets[other][60:], noise, blur).float() / 255
+            shown = bench.copied(sets[other][60:], *copy).float() / 255
             assert right(shown, way).float().mean() > 0.9
-            assert right(bench.copied(sets[way][60:], noise, blur).float() / 255, way).float().mean() < 0.1
+            assert right(bench.copied(sets[way][60:], *copy).float() / 255, way).float().mean() < 0.1
 
 
 def test_copies_differ_by_what_they_are_asked_to(bench):
     items = random_images(4, 3)
-    assert torch.equal(bench.copied(items, 0.0, 0.0), items)
+    assert torch.equal(bench.copied(items, 0.0, 0.0, 0), items)
     level = torch.full_like(items, 128)
-    assert torch.equal(bench.copied(level, 0.0, 1.0), level)
-    assert bench.copied(level, 2.0, 0.0).float().std() == pytest.approx(2, rel=0.1)
+    assert torch.equal(bench.copied(level, 0.0, 1.0, 4), level)
+    few = bench.copied(items, 0.0, 0.0, 2)
+    assert all(len(image.flatten(1).unique(dim=1).T) <= 2 for image in few)
+    assert bench.copied(level, 2.0, 0.0, 0).float().std() == pytest.approx(2, rel=0.1)

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from nacre import images
 from nacre.data import DataSettings
-from nacre.data.decode import SUFFIXES, Target, UnreadableError, fitted, read_picture
+from nacre.data.dataset import Prepared
+from nacre.data.decode import GREY_MODES, SUFFIXES, Target, UnreadableError, fitted, read_picture
 from nacre.data.sources import prepare
 from nacre.errors import ConfigError, DataError, ShapeError
 from nacre.networks import is_image
@@ -62,8 +63,7 @@ def each(words: Sequence[str], shape: tuple[int, ...], *, most: int | None = Non
         size = f"{shape[2]}x{shape[1]}, cut at the centre to that shape"
         told.append(f"{resized} of {count} images were of another size, and made {size}")
     if recoloured:
-        kind = "grey" if shape[0] == 1 else "coloured without transparency"
-        told.append(f"{recoloured} of {count} images made {kind}")
+        told.append(f"{recoloured} of {count} images were in colour, and made grey")
     if told:
         logger.info(f"{'; '.join(told)}.")
     return [part for part, _, _ in found]
@@ -90,9 +90,17 @@ def one(word: str, shape: tuple[int, ...], *, most: int | None = None) -> tuple[
     if most is not None and len(rows) > most:
         rows = np.linspace(0, len(rows) - 1, most).round().astype(np.int64)
     items = images.to_float(torch.from_numpy(np.ascontiguousarray(prepared.items[rows])))
-    size = f"{shape[2]}x{shape[1]}" if is_image(shape) else ""
-    other = sum(count for name, count in prepared.sizes.items() if name != size) if is_image(shape) else 0
-    return Given(items, [f"{word.rstrip('/')}/{prepared.listing.names[row]}" for row in rows]), min(other, len(rows)), 0
+    resized, recoloured = changed(prepared, shape) if is_image(shape) else (0, 0)
+    names = [f"{word.rstrip('/')}/{prepared.listing.names[row]}" for row in rows]
+    return Given(items, names), min(resized, len(rows)), min(recoloured, len(rows))
+
+
+def changed(prepared: Prepared, shape: tuple[int, ...]) -> tuple[int, int]:
+    """How many images of a source were of another size than a model's, and how many in colour for a model of grey ones."""
+    size = f"{shape[2]}x{shape[1]}"
+    resized = sum(count for name, count in prepared.sizes.items() if name != size)
+    coloured = sum(count for mode, count in prepared.modes.items() if mode not in GREY_MODES)
+    return resized, coloured if shape[0] == 1 else 0
 
 
 def numbers(word: str) -> list[int] | None:

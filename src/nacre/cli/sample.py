@@ -127,6 +127,8 @@ def main(argv: Sequence[str]) -> int:
 def write(draw: Callable[..., torch.Tensor], count: int, out: Path) -> None:
     """Draw samples piece by piece, and write them: into a folder as they come, into one file all together."""
     parts = []
+    if not out.suffix:
+        using.check_numbered(out, count)
     with bar(count, "sampling", "sample", True) as shown:
         for rows in chunks(0, count, PIECE):
             items = draw(len(rows), first=rows.start)

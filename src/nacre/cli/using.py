@@ -209,6 +209,16 @@ def write_items(out: Path, items: Tensor, stem: str = "sample", columns: int | N
         raise RunError(f"{out} cannot be written ({error.strerror or error}); take another --out.") from None
 
 
+def check_numbered(out: Path, count: int, stem: str = "sample") -> None:
+    """Raise ConfigError if a folder holds images of this stem with numbers of `count` and more, which would mix with new ones."""
+    numbers = [path.stem.removeprefix(f"{stem}-") for path in out.glob(f"{stem}-*.png")]
+    others = sum(number.isdecimal() and int(number) >= count for number in numbers)
+    if others:
+        raise ConfigError(
+            f"{out} holds {others} older images besides the {count} asked for; take another --out, or remove them."
+        )
+
+
 def archive_named(out: str | None, default: str) -> Path:
     """Where a .npz goes. Raises ConfigError for another kind of file."""
     path = Path(out or default)

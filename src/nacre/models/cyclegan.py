@@ -10,7 +10,7 @@ from torch.optim import Adam
 from nacre import losses
 from nacre.errors import ConfigError, at_least
 from nacre.networks import Shape, translation
-from nacre.networks.translation import Pool, TranslatorKind
+from nacre.networks.translation import Pool, TranslatorKind, Upsampling
 from nacre.protocols import Batch, Logs, Objective, Step
 from nacre.seeds import position, uniform
 
@@ -33,6 +33,8 @@ class CycleGAN(nn.Module):
         judge_width: channels of a judge's first layer; 64 in the paper.
         blocks: residual blocks; by default 6, or 9 from 256 pixels on.
         depth: halvings of a U-Net; by default down to two pixels of the shorter side, eight at most.
+        upsampling: how a translator doubles sizes: "deconvolution", as in the paper, or "resize", whose results have no dots and
+            which takes more time.
         judge_layers: convolutions of stride 2 in a judge: 3 judge patches of 70×70 pixels, 2 of 34×34, 1 of 16×16; by
             default as many as see hardly more than the image.
         pool: translations kept, of which a judge is shown one as often as a new one; 0 for none.
@@ -54,6 +56,7 @@ class CycleGAN(nn.Module):
         judge_width: int = 32,
         blocks: int | None = None,
         depth: int | None = None,
+        upsampling: Upsampling = "deconvolution",
         judge_layers: int | None = None,
         pool: int = 50,
     ) -> None:
@@ -69,7 +72,8 @@ class CycleGAN(nn.Module):
             )
         self.shape, self.shape_b = shape, (b, *shape[1:])
         self.cycle, self.identity = cycle, (0.5 if a == b else 0.0) if identity is None else identity
-        make = partial(translation.translator, shape=shape, kind=network, width=width, blocks=blocks, depth=depth)
+        size = partial(translation.translator, shape=shape, width=width, blocks=blocks, depth=depth)
+        make = partial(size, kind=network, upsampling=upsampling)
         judge = partial(translation.patch_judge, shape=shape, width=judge_width, layers=judge_layers)
         self.a2b, self.b2a = make(a, b), make(b, a)
         self.judge_a, self.judge_b = judge(a), judge(b)

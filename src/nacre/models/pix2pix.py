@@ -10,7 +10,7 @@ from torch.optim import Adam
 from nacre import losses
 from nacre.errors import at_least
 from nacre.networks import Shape, translation
-from nacre.networks.translation import TranslatorKind
+from nacre.networks.translation import TranslatorKind, Upsampling
 from nacre.protocols import Batch, Logs, Objective, Step
 
 
@@ -30,6 +30,8 @@ class Pix2Pix(nn.Module):
         judge_width: channels of the judge's first layer; 64 in the paper.
         blocks: residual blocks of a resnet; by default 6, or 9 from 256 pixels on.
         depth: halvings of a U-Net; by default down to two pixels of the shorter side, eight at most.
+        upsampling: how a translator doubles sizes: "deconvolution", as in the paper, or "resize", whose results have no dots and
+            which takes more time.
         judge_layers: convolutions of stride 2 in the judge: 3 judge patches of 70×70 pixels, 2 of 34×34, 1 of 16×16; by
             default as many as see hardly more than the image.
     """
@@ -49,6 +51,7 @@ class Pix2Pix(nn.Module):
         judge_width: int = 32,
         blocks: int | None = None,
         depth: int | None = None,
+        upsampling: Upsampling = "deconvolution",
         judge_layers: int | None = None,
     ) -> None:
         super().__init__()
@@ -58,7 +61,8 @@ class Pix2Pix(nn.Module):
         at_least(0, l1=l1, channels_b=channels_b)
         a, b = shape[0], channels_b or shape[0]
         self.shape, self.shape_b, self.l1 = shape, (b, *shape[1:]), l1
-        self.a2b = translation.translator(a, b, shape, kind=network, width=width, blocks=blocks, depth=depth)
+        size = partial(translation.translator, shape=shape, width=width, blocks=blocks, depth=depth)
+        self.a2b = size(a, b, kind=network, upsampling=upsampling)
         self.judge = translation.patch_judge(a + b, shape, width=judge_width, layers=judge_layers)
 
     @classmethod

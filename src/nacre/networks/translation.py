@@ -16,6 +16,7 @@ from nacre.errors import ConfigError
 from nacre.networks import Shape, is_image
 
 TranslatorKind: TypeAlias = Literal["resnet", "unet"]
+Upsampling: TypeAlias = Literal["deconvolution", "resize"]
 
 SPREAD = 0.02
 """Standard deviation of initial weights, in the papers."""
@@ -56,6 +57,7 @@ def translator(
     width: int = 64,
     blocks: int | None = None,
     depth: int | None = None,
+    upsampling: Upsampling = "deconvolution",
 ) -> Translator:
     """The translator of a kind.
 
@@ -66,26 +68,37 @@ def translator(
         width: channels of its first layer.
         blocks: residual blocks of "resnet"; by default 6 for images under 256 pixels and 9 from there on, as in the paper.
         depth: halvings of "unet"; by default down to two pixels of the shorter side, eight at most.
+        upsampling: how it doubles sizes (`doubling`).
     """
     if kind == "unet":
         depth = depth or halvings(shape)
-        return Translator(unet(inputs, outputs, depth, width).apply(initialise), 2**depth)
+        return Translator(unet(inputs, outputs, depth, width, upsampling).apply(initialise), 2**depth)
     if blocks is None:
         blocks = 6 if min(shape[1:]) < 256 else 9
     # A quarter of the size has to be two pixels at least, which are mirrored at the border and normed.
-    return Translator(residual(inputs, outputs, blocks, width).apply(initialise), 4, 8)
+    return Translator(residual(inputs, outputs, blocks, width, upsampling).apply(initialise), 4, 8)
 
 
-def residual(inputs: int, outputs: int, blocks: int, width: int) -> nn.Sequential:
+def residual(inputs: int, outputs: int, blocks: int, width: int, upsampling: Upsampling) -> nn.Sequential:
     """c7s1-w, d2w, d4w, R4w × blocks, u2w, uw, c7s1-C: Zhu et al. 2017, appendix 7.2, after Johnson et al. 2016."""
     layers: list[nn.Module] = [nn.ReflectionPad2d(3), nn.Conv2d(inputs, width, 7, bias=False), *normed(width)]
     for channels in (width, 2 * width):
         layers += [nn.Conv2d(channels, 2 * channels, 3, 2, 1, bias=False), *normed(2 * channels)]
     layers += [ResidualBlock(4 * width) for _ in range(blocks)]
     for channels in (4 * width, 2 * width):
-        doubling = nn.ConvTranspose2d(channels, channels // 2, 3, 2, 1, 1, bias=False)
-        layers += [doubling, *normed(channels // 2)]
+        layers += [doubling(channels, channels // 2, upsampling, kernel=3), *normed(channels // 2)]
     return nn.Sequential(*layers, nn.ReflectionPad2d(3), nn.Conv2d(width, outputs, 7), nn.Tanh())
+
+
+def doubling(inputs: int, outputs: int, upsampling: Upsampling, *, kernel: int, bias: bool = False) -> nn.Module:
+    """A layer that doubles height and width: (N, inputs, H, W) ↦ (N, outputs, 2 H, 2 W).
+
+    "deconvolution" is the papers' transposed convolution, whose strides leave dots; "resize" repeats each pixel and convolves
+    with 3×3, which leaves none (Odena et al. 2016, "Deconvolution and checkerboard artifacts"), for more time at the larger size.
+    """
+    if upsampling == "deconvolution":
+        return nn.ConvTranspose2d(inputs, outputs, kernel, 2, 1, output_padding=kernel % 2, bias=bias)
+    return nn.Sequential(nn.Upsample(scale_factor=2), nn.ReplicationPad2d(1), nn.Conv2d(inputs, outputs, 3, bias=bias))
 
 
 class ResidualBlock(nn.Module):
@@ -101,16 +114,16 @@ class ResidualBlock(nn.Module):
         return x + self.conv_block(x)
 
 
-def unet(inputs: int, outputs: int, depth: int, width: int) -> nn.Module:
+def unet(inputs: int, outputs: int, depth: int, width: int, upsampling: Upsampling) -> nn.Module:
     """An encoder and a decoder of `depth` halvings, each size of the one handed to the other: Isola et al. 2017, 6.1.1.
 
     Without the paper's dropout, its only noise: a translation is a function of the image.
     """
     inner: nn.Module | None = None
     for level in range(depth - 1, 0, -1):
-        inner = Level(channels_at(level - 1, width), channels_at(level, width), inner)
+        inner = Level(channels_at(level - 1, width), channels_at(level, width), inner, upsampling)
     down = nn.Conv2d(inputs, width, 4, 2, 1)
-    up = nn.ConvTranspose2d(2 * width if inner else width, outputs, 4, 2, 1)
+    up = doubling(2 * width if inner else width, outputs, upsampling, kernel=4, bias=True)
     return nn.Sequential(down, *([inner] if inner else []), nn.ReLU(), up, nn.Tanh())
 
 
@@ -121,13 +134,14 @@ class Level(nn.Module):
         channels: C, of the input.
         hidden: channels at half the size.
         inner: the level beneath, hidden ↦ 2 hidden; None at the bottom, where too little is left to norm.
+        upsampling: how it doubles the size.
     """
 
-    def __init__(self, channels: int, hidden: int, inner: nn.Module | None) -> None:
+    def __init__(self, channels: int, hidden: int, inner: nn.Module | None, upsampling: Upsampling) -> None:
         super().__init__()
         down = [nn.LeakyReLU(0.2), nn.Conv2d(channels, hidden, 4, 2, 1, bias=inner is None)]
         beneath = [instance_norm(hidden), inner] if inner else []
-        up = [nn.ReLU(), nn.ConvTranspose2d(2 * hidden if inner else hidden, channels, 4, 2, 1, bias=False)]
+        up = [nn.ReLU(), doubling(2 * hidden if inner else hidden, channels, upsampling, kernel=4)]
         self.model = nn.Sequential(*down, *beneath, *up, instance_norm(channels))
 
     def forward(self, x: Tensor) -> Tensor:
