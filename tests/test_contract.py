@@ -5,8 +5,11 @@ from pathlib import Path
 import pytest
 
 from nacre.contract import CHECKS, _examined, check_model
-from nacre.contract.subject import Subject, with_classes
+from nacre.contract.subject import BATCH, Subject, objectives, with_classes
+from nacre.engine.settings import Training
+from nacre.engine.update import Update
 from nacre.models import CATALOGUE
+from nacre.run.report.charts import TOGETHER, meaning
 from nacre.spec import spec
 
 EXAMPLE = f"{Path(__file__).parent.parent / 'examples' / 'my_model.py'}:TinyLSGAN"
@@ -41,6 +44,16 @@ CASES = [
 def test_model_keeps(name, shape, check):
     finding = _examined(check, Subject(with_classes(spec(name, SMALL.get(name))), shape, "aot_eager"))
     assert finding.passed is not False, finding.detail
+
+
+@pytest.mark.parametrize("name", CATALOGUE)
+def test_a_report_explains_every_part_of_a_loss(name):
+    subject = Subject(with_classes(spec(name, SMALL.get(name))), (1, 16, 16), "aot_eager")
+    for objective in objectives(model := subject.build()):
+        update = Update(model, objective, Training(steps=1, batch_size=BATCH))
+        for part, step in update.micro_batches(0, subject.batch()):
+            logged = set(objective.loss(part, step)[1]) - set(objective.hands)
+            assert not [name for name in logged if name not in TOGETHER and not meaning(name)]
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""What each signal of a training run says, in a sentence that a chart can carry.
+"""What each signal of a training run, and each part of a loss, says, in a sentence that a chart can carry.
 
 `docs/diagnose.md` says more of each.
 """
@@ -46,3 +46,38 @@ MEANINGS = {
     "wasserstein": "a critic's gap between items and samples over its slope",
 }
 """By the last part of a signal's name, or by the first of those that stand for a part of the model (`dead/encoder`)."""
+
+PARTS = {
+    "accuracy": "share of the batch that is classified right",
+    "bits_per_dim": "the bound as bits for each number of an item; less is better",
+    "bound": "bound on the log-likelihood of the batch, in nats; more is better",
+    "color": "how far colours of neighbouring scales are apart, in mean and covariance",
+    "contractive": "squared norm of the code's slope in the item",
+    "cycle": "L1 distance, in [-1, 1], of images that went there and back from themselves; both ways together",
+    "distortion": "-log p(x|z) in nats: what reconstructions miss",
+    "elbo": "bound on the log-likelihood of the batch, in nats; more is better",
+    "fake": "the judge's mean at generated items: a logit, or for BEGAN the error of its reconstruction",
+    "feature_error": "distance of reconstructions in the features of the judge",
+    "fooling": "what the judge makes of what is to fool it; less where it is fooled",
+    "game": "the decoder's loss against the judge",
+    "gap": "mean verdict on real items less that on generated ones",
+    "identity": "L1 distance, in [-1, 1], of images that were of the wanted side already from what becomes of them",
+    "judge": "the judge's own loss at this side or scale",
+    "k": "BEGAN's control of how much generated items count, in [0, 1]",
+    "kl": "KL divergence of the text's condition from the standard normal, in nats",
+    "l1": "mean absolute distance from the true counterpart, in [-1, 1]",
+    "label_nll": "-log q(y|x) of labelled items, in nats",
+    "labelled": "share of the batch that has labels",
+    "m_global": "BEGAN's measure of convergence, L(x) + |γ L(x) - L(G(z))|; less is better",
+    "matching": "loss of telling an image's caption from others, in nats",
+    "mse": "mean squared error of a number in [0, 1]",
+    "penalty": "(|slope| - 1)² of the critic between real and generated items, on average; near 0 it is 1-Lipschitz",
+    "r1": "squared slope of the judge at real items",
+    "r2": "squared slope of the judge at generated items",
+    "rate": "KL of all latents together, in nats: what the codes carry",
+    "real": "the judge's mean at real items: a logit, or for BEGAN the error of its reconstruction",
+    "right": "share of images whose caption is told from the others",
+    "sparsity": "what the code's activity costs: the sum of its sizes, or a KL divergence of its units' means from the target",
+    "top_rate": "KL of the uppermost latents alone, in nats",
+}
+"""Parts of losses by name; those of a side or a scale (`judge_a`, `fooling_0`) without it."""

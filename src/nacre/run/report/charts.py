@@ -8,10 +8,16 @@ from typing import Any
 import numpy as np
 
 from nacre.metrics.history import DIRECTIONS
-from nacre.metrics.meanings import MEANINGS
+from nacre.metrics.meanings import MEANINGS, PARTS
 from nacre.run.report import svg
 
-TOGETHER = {"d_real": "real items", "d_train": "training items", "d_fake": "generated items"}
+TOGETHER = {
+    "d_real": "real items",
+    "d_train": "training items",
+    "d_fake": "generated items",
+    "d_remade": "reconstructions",
+    "d_made": "samples",
+}
 """Curves that share a chart, and what they are called in it."""
 
 
@@ -20,18 +26,27 @@ def of_losses(log: Sequence[Mapping[str, Any]]) -> list[str]:
     found = _series(log, "losses")
     alone = len({name.rpartition("/")[0] for name in found}) == 1
     charts: dict[str, list[svg.Series]] = {}
+    meanings = {}
     for name, series in found.items():
         head, _, part = name.rpartition("/")
         if part == "loss":
             charts.setdefault("Losses", []).append(series)
+            meanings["Losses"] = "what each player minimises; in a game they need not fall" if not alone else ""
         elif part in TOGETHER:
             charts.setdefault(f"What the {head} says, on average", []).append(series)
         else:
-            charts[_plainly(part if alone else name)] = [series]
+            title = _plainly(part if alone else name)
+            charts[title], meanings[title] = [series], meaning(part)
     validated = [line for line in log if line.get("validation")]
     for name, series in _series(validated, "validation").items():
         charts[f"Validation: {validated[-1]['validation']['name']}"] = [series] if name == "value" else []
-    return [svg.curves(title, series) for title, series in charts.items() if series]
+    return [svg.curves(title, series, meanings.get(title, "")) for title, series in charts.items() if series]
+
+
+def meaning(part: str) -> str:
+    """What a part of a loss says; "" for one of a model of the user's own."""
+    of_all, _, side = part.rpartition("_")
+    return PARTS.get(part) or (PARTS.get(of_all, "") if side in ("a", "b") or side.isdecimal() else "")
 
 
 def of_signals(log: Sequence[Mapping[str, Any]]) -> list[str]:
