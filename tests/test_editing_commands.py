@@ -159,11 +159,71 @@ def test_samples_of_a_gan_are_inverted(runs, capsys, tmp_path):
     assert size_of(tmp_path / "i.png")[0] > size_of(tmp_path / "i.png")[1]
 
 
+def test_no_command_replaces_what_it_was_given(runs, capsys, tmp_path):
+    """Images on the command line, sets named by a flag, archives, and what a link leads to."""
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        for number in range(3):
+            level = np.full((8, 8), 60 * number + 10 * (name == "b"), np.uint8)
+            Image.fromarray(level).save(tmp_path / name / f"{number}.png")
+    a, b = tmp_path / "a", tmp_path / "b"
+    (tmp_path / "link.png").symlink_to(a / "0.png")
+    np.savez(tmp_path / "x.npz", x=np.random.default_rng(0).integers(0, 255, (6, 1, 8, 8), np.uint8))
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    way = ["--plus", a, "--minus", b]
+    for words in (
+        ["reconstruct", runs["vae"], a / "0.png", "--out", a / "0.png"],
+        ["reconstruct", runs["vae"], a / "0.png", "--out", tmp_path / "link.png"],
+        ["reconstruct", runs["vae"], "--data", a, "--out", a / "1.png"],
+        ["reconstruct", runs["vae"], "--data", tmp_path / "x.npz", "--out", tmp_path / "x.npz"],
+        ["encode", runs["vae"], "--data", tmp_path / "x.npz", "--out", tmp_path / "x.npz"],
+        ["edit", runs["gan"], a / "0.png", "--toward", a, "--from", b, "--out", b / "0.png"],
+        ["edit", runs["gan"], a / "0.png", "--toward", a, "--from", b, "--sheet", b / "0.png"],
+        ["arithmetic", runs["vae"], *way, "--to", a / "0.png", "--out", b / "0.png"],
+        ["anomaly", runs["ae"], a, "--data", b, "--sheet", b / "0.png"],
+        ["sample", runs["ae"], "--prior", "gmm", "--data", b, "-n", "2", "--out", b / "0.png"],
+        ["data", a, "--sheet", a / "0.png"],
+    ):
+        assert "was given, and would be replaced" in refused(capsys, *words)
+    both = ["--out", tmp_path / "same.png", "--sheet", tmp_path / "same.png"]
+    assert "two results would go to" in refused(capsys, "inpaint", runs["vae"], a / "0.png", "--mask", "center", *both)
+    assert before == {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+
+
+def test_alternatives_are_not_mixed_with_older_ones(runs, capsys, tmp_path):
+    image = runs["root"] / "faces" / "a" / "1.png"
+    words = ["inpaint", runs["vae"], image, "--mask", "center", "--method", "sample", "--sweeps", "2", "--sheet", "none"]
+    answer(capsys, *words, "--out", tmp_path / "done")
+    assert len(list((tmp_path / "done").iterdir())) == 4
+    assert "holds 3 older images" in refused(capsys, *words, "--alternatives", "1", "--out", tmp_path / "done")
+
+
+def test_what_is_refused_leaves_no_direction(runs, capsys, tmp_path):
+    faces = runs["root"] / "faces"
+    words = ["arithmetic", runs["vae"], "--plus", faces / "b", "--minus", faces / "a", "--to", faces / "a"]
+    refused(capsys, *words, "--keep-residual", "--save-direction", tmp_path / "d.safetensors")
+    assert not (tmp_path / "d.safetensors").exists()
+
+
+def test_data_named_by_a_flag_is_noted_as_images_are_and_bad_files_are_left_out(runs, capsys, tmp_path):
+    for number in range(3):
+        Image.fromarray(np.full((9, 9, 3), 60 * number, np.uint8)).save(tmp_path / f"{number}.png")
+    (tmp_path / "bad.png").write_bytes(b"none")
+    for words in (["reconstruct", runs["vae"], "--data", tmp_path], ["encode", runs["vae"], "--data", tmp_path]):
+        _, err = told(capsys, *words, "--out", tmp_path / "out.npz")
+        assert "3 of 3 images were of another size, and made 8x8" in err
+        assert "3 of 3 images were stored in colour, and made grey; 1 file left out that cannot be read: bad.png" in err
+
+
 def test_new_samples_are_not_mixed_with_older_ones(runs, capsys, tmp_path):
     answer(capsys, "sample", runs["gan"], "-n", "5", "--out", tmp_path / "samples")
     words = ["sample", runs["gan"], "--seed", "1", "--out", tmp_path / "samples"]
     assert "holds 2 older images besides the 3 asked for" in refused(capsys, *words, "-n", "3")
     assert answer(capsys, *words, "-n", "5")[0] == 0
+    assert "holds single samples" in refused(capsys, *words, "-n", "5", "--format", "png")
+    answer(capsys, "sample", runs["gan"], "-n", "5", "--format", "npz", "--out", tmp_path / "shards")
+    assert "holds shards" in refused(capsys, "sample", runs["gan"], "-n", "5", "--out", tmp_path / "shards")
+    assert "holds shards of samples, a run" in refused(capsys, "sample", runs["gan"], "--out", runs["gan"])
 
 
 def test_images_out_of_reach_are_named(runs, capsys, tmp_path):
@@ -190,7 +250,7 @@ def test_many_images_are_one_note_and_what_was_not_cut_is_not_said_to_be(runs, c
     for command in (["interpolate", runs["vae"], *coloured], ["reconstruct", runs["vae"], *coloured], folder):
         _, err = told(capsys, *command, "--out", tmp_path / "out.npz")
         assert [line for line in err.splitlines() if "images" in line] == [
-            "3 of 3 images were in colour, and made grey."
+            "3 of 3 images were stored in colour, and made grey."
         ]
 
 
@@ -278,8 +338,8 @@ def test_what_the_model_loses_of_an_image_is_kept(runs, capsys, tmp_path):
     told(capsys, *matched, "--to", faces / "a" / "1.png")
     items = np.load(tmp_path / "y.npz")["items"][0]
     assert np.allclose(items.mean((1, 2, 3)), 45 / 255, atol=1e-3), "brighter examples make nothing brighter"
-    assert "images alone" in refused(capsys, *words, "--to", faces / "a" / "1.png", "3")
-    assert "images alone" in refused(capsys, *words, "--to", faces / "a")
+    assert "image files alone" in refused(capsys, *words, "--to", faces / "a" / "1.png", "3")
+    assert "image files alone" in refused(capsys, *words, "--to", faces / "a")
 
 
 def test_equal_letters_change_nothing(runs, capsys, tmp_path):

@@ -196,7 +196,8 @@ ADVICE = {
     "encode": "models that do are listed by `nacre models`; a generator's latents are searched for by `nacre invert`",
     "decode": "ask for `sample` instead",
     "reconstruct": "`nacre invert` searches for the latents of images; or train an autoencoder (`ae`, `vae`) on the same data",
-    "sample": "if it encodes and decodes, `nacre sample RUN --prior gmm` fits a prior to its codes; or train a `vae` or a `gan`",
+    "sample": "if it encodes and decodes, `nacre sample RUN --prior gmm` fits a prior to its codes; a model of two sides is for "
+    "`nacre translate`; or train a `vae` or a `gan`",
     "log_likelihood": "only models with a likelihood (`vae`) have one",
     "realness": "only models with a discriminator or critic (`gan`, `wgan_gp`) have one",
     "classify": "only models that learn from labels (`transfer`, `m2`) do",

@@ -60,7 +60,7 @@ def main(argv: Sequence[str]) -> int:
     if not 0 < rate < 1:
         raise ConfigError(f"--rate takes a share between 0 and 1, as .05; got {rate:g}.")
     sheet = using.sheet_place(parsed.sheet, "anomalies.png")
-    using.spare_given([out, sheet], parsed.images)
+    using.spare_given([out, sheet], [*parsed.images, *using.source_of(parsed)])
     model = using.model_of(parsed)
     detector = Detector(model.module, parsed.method or "auto", seed=parsed.seed or 0)
     named = given(parsed.images, model.shape)

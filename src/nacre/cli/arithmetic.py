@@ -54,7 +54,7 @@ OWN = [
         "a contact sheet of directions that are found without examples: 'pca', of the codes of the run's data; 'sefa', of the "
         "generator's first layer",
     ),
-    Field("count", int, 6, "of --directions: how many"),
+    Field("count", int | None, None, "of --directions: how many; by default 6, or all of fewer latents"),
     Field("data", str | None, None, "of --directions pca: a data source; by default the run's own training items"),
     Field(
         "save_direction",
@@ -107,7 +107,8 @@ def main(argv: Sequence[str]) -> int:
         raise ConfigError("say what the result should have, --plus IMAGES, or look at --directions sefa first.")
     if parsed.most is not None and parsed.most < 1:
         raise ConfigError(f"--most must be 1 or more, got {parsed.most}.")
-    using.spare_given([out, out.with_name(f"{out.stem}-neighbours.png")], [*(parsed.to or []), *(parsed.plus or [])])
+    letters = [*(parsed.to or []), *(parsed.plus or []), *(parsed.minus or [])]
+    using.spare_given([out, out.with_name(f"{out.stem}-neighbours.png")], [*letters, parsed.data])
     model = using.model_of(parsed)
     latents.decoding(model.module)
     try:
@@ -119,9 +120,15 @@ def main(argv: Sequence[str]) -> int:
 def _move(parsed: Any, model: Pretrained, out: Path) -> int:
     strengths = _strengths(parsed.strengths or "0,0.5,1,1.5,2")
     way, letters = _direction(parsed, model)
+    to = letter(parsed.to, model, parsed, each=True) if parsed.to else None
+    if to is not None and to.given is None and (parsed.keep_residual or parsed.keep_colours):
+        raise ConfigError(
+            "--keep-residual and --keep-colours are of single images, and --to names samples, or folders for their means; "
+            "name image files alone."
+        )
     if parsed.save_direction:
         way.save(_direction_file(parsed.save_direction))
-    if not parsed.to:
+    if to is None:
         if not parsed.save_direction:
             raise ConfigError(
                 "say what is to be changed, --to IMAGES, or where the direction is to be kept, --save-direction FILE."
@@ -129,7 +136,6 @@ def _move(parsed: Any, model: Pretrained, out: Path) -> int:
         return using.answer(
             parsed.json, f"the direction is in {parsed.save_direction}", direction=parsed.save_direction
         )
-    to = letter(parsed.to, model, parsed, each=True)
     moved = _moved(parsed, model, to, way, strengths)
     items = moved.items.cpu()
     if out.suffix == ".npz":
@@ -151,8 +157,6 @@ def _move(parsed: Any, model: Pretrained, out: Path) -> int:
 
 def _moved(parsed: Any, model: Pretrained, to: Letter, way: Direction, strengths: Sequence[float]) -> arithmetic.Moved:
     """C along the direction, with what is to be kept of the images."""
-    if (parsed.keep_residual or parsed.keep_colours) and to.given is None:
-        raise ConfigError("--keep-… is of what images are, and --to names samples or means; name images alone.")
     originals = to.given if parsed.keep_residual else None
     moved = arithmetic.move(model.module, to.codes, way.vector, torch.tensor(strengths), originals=originals)
     if not parsed.keep_colours:
@@ -215,7 +219,7 @@ def _direction(parsed: Any, model: Pretrained) -> tuple[Direction, list[Letter]]
 
 
 def _contact_sheet(parsed: Any, model: Pretrained, out: Path) -> int:
-    count = 6 if parsed.count is None else parsed.count
+    count = min(6, latents.latent_dim(model.module)) if parsed.count is None else parsed.count
     ways, shares = _found(parsed, model, count)
     if parsed.save_direction:
         folder = Path(parsed.save_direction)

@@ -19,6 +19,7 @@ def main(argv: Sequence[str]) -> int:
     parser = using.parser("classify", "Tell the classes of items.", OWN)
     parsed = flags.parse(parser, argv)
     out = using.archive_named(parsed.out, "classes.npz")
+    using.spare_given([out], using.source_of(parsed))
     model = using.model_of(parsed)
     require(model.module, "classify")
     dataset, rows = using.items_of(parsed, model, "test")

@@ -4,7 +4,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from nacre.cli import flags
+from nacre.cli import flags, using
 from nacre.data import DataSettings, contact_sheet, describe, load
 from nacre.engine import pictures
 from nacre.errors import ConfigError, RunError
@@ -25,16 +25,18 @@ def main(argv: Sequence[str]) -> int:
     flags.add(parser, "data", [*OWN, *settings])
     parsed = flags.parse(parser, argv)
     asked = DataSettings(data=parsed.source, **flags.given(parsed, settings))
+    sheet = Path(parsed.sheet) if parsed.sheet else None
+    if sheet is not None and sheet.suffix != ".png":
+        raise ConfigError(f"--sheet takes a .png, got {sheet}.")
+    using.spare_given([sheet], [parsed.source, asked.data_b])
     description = describe(asked, progress=True)
     print(json.dumps(description.as_dict()) if parsed.json else description.as_text())
-    if parsed.sheet:
-        _draw(Path(parsed.sheet), asked)
+    if sheet is not None:
+        _draw(sheet, asked)
     return 0
 
 
 def _draw(out: Path, asked: DataSettings) -> None:
-    if out.suffix != ".png":
-        raise ConfigError(f"--sheet takes a .png, got {out}.")
     dataset = load(asked)
     try:
         if is_image(dataset.shape):

@@ -58,7 +58,7 @@ def main(argv: Sequence[str]) -> int:
     seen = features(parsed.features or "auto", model)
     named = given(parsed.images, model.shape)
     using.check_place(out, len(named.items))
-    using.spare_given([*places(out, named.names), sheet], parsed.images)
+    using.spare_given([*places(out, named.names), sheet], [*parsed.images, *sets, parsed.mask])
     source, target = (given([word], model.shape, most=MOST).items for word in sets)
     with bar(len(named.items), "editing", "image", True) as shown:
         done = interpolate_features(seen, named.items, source, target, how, tell=shown.update)

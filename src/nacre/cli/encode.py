@@ -18,6 +18,7 @@ def main(argv: Sequence[str]) -> int:
     parser = using.parser("encode", "Turn items into codes.", OWN)
     parsed = flags.parse(parser, argv)
     out = using.archive_named(parsed.out, "codes.npz")
+    using.spare_given([out], using.source_of(parsed))
     model = using.model_of(parsed)
     dataset, rows = using.items_of(parsed, model, None)
     codes = using.in_batches(model.encode, dataset, rows, using.batch_size(parsed))

@@ -12,13 +12,16 @@ from torch import Tensor
 
 from nacre import images
 from nacre.data import DataSettings
-from nacre.data.dataset import Prepared
+from nacre.data.dataset import BadFile, Prepared
 from nacre.data.decode import GREY_MODES, SUFFIXES, Target, UnreadableError, fitted, read_picture
 from nacre.data.sources import prepare
 from nacre.errors import ConfigError, DataError, ShapeError
 from nacre.networks import is_image
 
 logger = logging.getLogger("nacre")
+
+MANY = 2**48
+"""Samples of a seed."""
 
 
 @dataclass(frozen=True)
@@ -56,17 +59,28 @@ def given(words: Sequence[str], shape: tuple[int, ...], *, most: int | None = No
 def each(words: Sequence[str], shape: tuple[int, ...], *, most: int | None = None) -> list[Given]:
     """As `given`, word by word, with one note for all."""
     found = [one(word, shape, most=most) for word in words]
-    count, resized = sum(len(part.items) for part, _, _ in found), sum(number for _, number, _ in found)
-    recoloured = sum(number for _, _, number in found)
+    tell(
+        shape,
+        sum(len(part.items) for part, _, _ in found),
+        sum(number for _, number, _ in found),
+        sum(number for _, _, number in found),
+    )
+    return [part for part, _, _ in found]
+
+
+def tell(shape: tuple[int, ...], count: int, resized: int, recoloured: int, bad: Sequence[BadFile] = ()) -> None:
+    """A note on what became of `count` images on their way to a model's size and channels, and on files that are left out."""
     told = []
     if resized:
         size = f"{shape[2]}x{shape[1]}, cut at the centre to that shape"
         told.append(f"{resized} of {count} images were of another size, and made {size}")
     if recoloured:
-        told.append(f"{recoloured} of {count} images were in colour, and made grey")
+        told.append(f"{recoloured} of {count} images were stored in colour, and made grey")
+    if bad:
+        names = ", ".join(f"{file.name} ({file.reason})" for file in bad[:3]) + (" …" if len(bad) > 3 else "")
+        told.append(f"{len(bad)} file{'s' if len(bad) > 1 else ''} left out that cannot be read: {names}")
     if told:
         logger.info(f"{'; '.join(told)}.")
-    return [part for part, _, _ in found]
 
 
 def one(word: str, shape: tuple[int, ...], *, most: int | None = None) -> tuple[Given, int, int]:
@@ -82,8 +96,10 @@ def one(word: str, shape: tuple[int, ...], *, most: int | None = None) -> tuple[
         channels=shape[0] if shape[0] in (1, 3) and is_image(shape) else None,  # type: ignore[arg-type]
         validation=0.0,
         test=0.0,
+        max_bad=1.0,
     )
     prepared = prepare(settings, progress=True)
+    tell(shape, 0, 0, 0, prepared.listing.bad)
     if tuple(prepared.items.shape[1:]) != tuple(shape):
         raise ShapeError(f"the model takes items of shape {tuple(shape)}, and {word} has {prepared.items.shape[1:]}.")
     rows = np.arange(len(prepared.items))
@@ -107,11 +123,13 @@ def numbers(word: str) -> list[int] | None:
     """The numbers of samples that a word lists, as "3,17,42"; None if it is something else.
 
     Raises:
-        ConfigError: some of a list's parts are numbers, and some are not.
+        ConfigError: some of a list's parts are numbers, and some are not; or one is too large.
     """
     parts = [part.strip() for part in word.split(",")]
     odd = [part for part in parts if not re.fullmatch(r"\d+", part)]
     if not odd:
+        if beyond := [part for part in parts if int(part) >= MANY]:
+            raise ConfigError(f"samples are numbered from 0 to {MANY - 1:,}; got {beyond[0]}.")
         return [int(part) for part in parts]
     if 1 < len(parts) != len(odd) and not Path(word).exists():
         raise ConfigError(f"samples are listed by their numbers, as 3,17,42; '{odd[0]}' in '{word}' is none.")

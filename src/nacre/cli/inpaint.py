@@ -65,7 +65,9 @@ def main(argv: Sequence[str]) -> int:
     named = given(parsed.images, model.shape)
     using.check_place(out, len(named.items))
     hole = hole_of(parsed.mask or "center", parsed.images, model.shape, len(named.items), parsed.seed or 0)
-    using.spare_given([*places(out, named.names, alternatives), sheet], parsed.images)
+    using.spare_given([*places(out, named.names, alternatives), sheet], [*parsed.images, parsed.mask])
+    for stem in using.stems(named.names):
+        using.check_older(out, alternatives, stem)
     done = completed(parsed, model, named.items, hole, alternatives)
     write(out, done.images[:, :alternatives].cpu(), named.names)
     if sheet is not None:

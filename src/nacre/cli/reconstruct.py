@@ -21,6 +21,9 @@ OWN = [
     ),
 ]
 
+STEM = "reconstruction"
+"""What single PNGs are called, with their numbers."""
+
 
 def main(argv: Sequence[str]) -> int:
     """Reconstruct images."""
@@ -33,14 +36,14 @@ def main(argv: Sequence[str]) -> int:
         raise ConfigError(f"-n must be 1 or more, got {parsed.n}.")
     if parsed.images and (parsed.data is not None or parsed.n is not None):
         raise ConfigError("images are named, or the first -n of a --data source are taken; leave one of the two out.")
+    out = Path(parsed.out or "reconstructions.png")
+    places = [out] if out.suffix else out.glob(f"{STEM}-*.png")
+    using.spare_given(places, parsed.images or using.source_of(parsed))
     model = using.model_of(parsed)
     items = given(parsed.images, model.shape).items if parsed.images else held_out(parsed, model)
     back = model.reconstruct(items, batch_size=using.batch_size(parsed))
     error = (back.double() - items.double()).square().mean().item()
-    out = Path(parsed.out or "reconstructions.png")
-    using.write_items(
-        out, torch.stack([items, back], 1).flatten(0, 1) if out.suffix == ".png" else back, "reconstruction"
-    )
+    using.write_items(out, torch.stack([items, back], 1).flatten(0, 1) if out.suffix == ".png" else back, STEM)
     sentence = f"{len(items)} reconstructions in {out}; mean squared error {error:.5f} a number"
     return using.answer(parsed.json, sentence, count=len(items), mse=error, out=str(out))
 

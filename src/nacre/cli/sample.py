@@ -97,6 +97,8 @@ def main(argv: Sequence[str]) -> int:
     if count < 1:
         raise ConfigError(f"the number of samples must be 1 or more, got {count}.")
     seed, out = parsed.seed or 0, Path(parsed.out or "samples.png")
+    if parsed.prior == "gmm":
+        using.spare_given([out] if out.suffix else out.glob("sample-*.png"), using.source_of(parsed))
     sentence, facts = f"{count} samples of seed {seed} in {out}", {"count": count, "seed": seed, "out": str(out)}
     if parsed.format is None and (parsed.shards is not None or parsed.shard is not None):
         raise ConfigError("--shards and --shard are of --format; say --format parquet, for example.")
@@ -105,6 +107,7 @@ def main(argv: Sequence[str]) -> int:
     if parsed.format is not None:
         return in_shards(parsed, model, count)
     using.check_room(out, count, model.shape)
+    using.check_numbered(out, count)
     if parsed.prior == "gmm":
         fitted = mixture_of(parsed, model)
         write(partial(fitted.sample, seed=seed), count, out)
@@ -127,8 +130,6 @@ def main(argv: Sequence[str]) -> int:
 def write(draw: Callable[..., torch.Tensor], count: int, out: Path) -> None:
     """Draw samples piece by piece, and write them: into a folder as they come, into one file all together."""
     parts = []
-    if not out.suffix:
-        using.check_numbered(out, count)
     with bar(count, "sampling", "sample", True) as shown:
         for rows in chunks(0, count, PIECE):
             items = draw(len(rows), first=rows.start)
@@ -184,8 +185,9 @@ def of_prompts(parsed: Any, model: Pretrained) -> int:
     rest = {"seed": parsed.seed or 0, "truncation": parsed.truncation, "batch_size": using.batch_size(parsed)}
     rest |= {"text_encoder": parsed.text_encoder}
     walk = parsed.to is not None
-    items = model.imagine(*prompts, count=1 if walk else count, steps=count if walk else 0, **rest)
     out = Path(parsed.out or "samples.png")
+    using.check_numbered(out, count if walk else count * len(prompts))
+    items = model.imagine(*prompts, count=1 if walk else count, steps=count if walk else 0, **rest)
     using.write_items(out, items, columns=count)
     how = "by the sentence encoder" if getattr(model.module, "text_origin", None) else "by their letters"
     shown = [word if len(word) <= LONGEST_WORD else f"{word[:LONGEST_WORD]}…" for word in unread[:10]]
@@ -205,7 +207,10 @@ def _prompts(parsed: Any) -> list[str]:
     try:
         lines = Path(parsed.prompts).read_text(encoding="utf-8").split("\n")
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"--prompts {parsed.prompts} cannot be read as text ({error}).") from None
+        why = getattr(error, "strerror", None) or "no UTF-8"
+        raise ConfigError(
+            f"--prompts {parsed.prompts} cannot be read as text ({why}); name a file of one text a line."
+        ) from None
     return [line for line in lines if line.strip()]
 
 

@@ -52,6 +52,8 @@ def main(argv: Sequence[str]) -> int:
     where = done[0].out if len(done) == 1 else out
     written = [{"source": str(each.source), "out": str(each.out), "size": list(each.size)} for each in done]
     sentence = f"{len(done)} image{'s' if len(done) > 1 else ''} translated {direction} in {where}{tiles}"
+    if grey := sum(each.recoloured for each in done):
+        sentence += f"; {grey} of them were stored in colour, and made grey first"
     if bad:
         sentence += f"; {len(bad)} left out: {' '.join(bad[:5])}{' …' if len(bad) > 5 else ''}"
     return using.answer(parsed.json, sentence, direction=direction, files=written, left_out=bad)

@@ -1,5 +1,6 @@
 """What the commands that use a trained model have in common."""
 
+import glob
 import json
 import math
 import os
@@ -14,8 +15,11 @@ from torch import Tensor
 
 from nacre import images
 from nacre.cli import flags
+from nacre.cli.given import changed, tell
 from nacre.data import DataSet, DataSettings
 from nacre.data import load as load_data
+from nacre.data.decode import SUFFIXES
+from nacre.data.sources import prepare
 from nacre.engine import pictures, sampling
 from nacre.errors import ConfigError, RunError, ShapeError
 from nacre.networks import Shape, is_image
@@ -100,13 +104,37 @@ def save_sheet(sheet: Path, page: np.ndarray) -> None:
         raise RunError(f"{sheet} cannot be written ({error.strerror or error}); take another --sheet.") from None
 
 
-def spare_given(places: Iterable[Path | None], words: Sequence[str]) -> None:
-    """Raise ConfigError if a file that is to be written would replace one that was given, or one in a folder that was."""
-    given = [Path(word).expanduser().resolve() for word in words if Path(word).expanduser().exists()]
+def spare_given(places: Iterable[Path | None], words: Iterable[str | None]) -> None:
+    """Raise ConfigError if a file that is to be written would replace one that was given, or an image in a folder that was.
+
+    Args:
+        places: files that will be written; two of them may not be the same.
+        words: what was given, None where nothing was.
+    """
+    named = [Path(word).expanduser() for word in words if word]
+    given = [path.resolve() for path in named if path.exists()]
+    written: set[Path] = set()
     for place in filter(None, places):
         file = place.resolve()
-        if place.exists() and any(file == one or one in file.parents for one in given):
+        if place.exists() and any(
+            file == one or (one in file.parents and file.suffix.lower() in SUFFIXES) for one in given
+        ):
             raise ConfigError(f"{place} was given, and would be replaced by what is made of it; take another --out.")
+        if file in written:
+            raise ConfigError(f"two results would go to {place}, and one be lost; take another --out or --sheet.")
+        written.add(file)
+
+
+def source_of(parsed: Any) -> list[str]:
+    """The data that a command reads: what --data names, or else what the run was trained on."""
+    from nacre.run import config as configuration
+
+    if parsed.data is not None:
+        return [parsed.data]
+    if not (Path(parsed.run) / configuration.NAME).is_file():
+        return []
+    own = configuration.read(Path(parsed.run))["data"]
+    return [word for word in (own.get("data"), own.get("data_b")) if word]
 
 
 def stems(names: Sequence[str]) -> list[str]:
@@ -142,7 +170,7 @@ def items_of(parsed: Any, model: Pretrained, split: str | None) -> tuple[DataSet
             raise ConfigError(f"{run} is not a run, so it has no data of its own: say --data SOURCE.")
         settings = dict(configuration.read(run)["data"])
     else:
-        settings = {"data": parsed.data, "validation": 0.0, "test": 0.0}
+        settings = {"data": parsed.data, "validation": 0.0, "test": 0.0, "max_bad": 1.0}
         if is_image(model.shape):
             settings |= {"channels": model.shape[0], "image_size": model.shape[1:]}
     dataset = load_data(DataSettings(**settings), progress=True)
@@ -151,8 +179,18 @@ def items_of(parsed: Any, model: Pretrained, split: str | None) -> tuple[DataSet
             f"{parsed.run} was built for items of shape {model.shape} and {dataset.source} has {dataset.shape}; "
             "give data of that shape."
         )
+    if parsed.data is not None:
+        _tell(dataset, DataSettings(**settings))
     rows = dataset.rows(split) if split and parsed.data is None else np.arange(len(dataset.items))  # type: ignore[arg-type]
     return dataset, rows if len(rows) else np.arange(len(dataset.items))
+
+
+def _tell(dataset: DataSet, settings: DataSettings) -> None:
+    """A note on what became of a source's images on their way to a model."""
+    resized, recoloured = (0, 0)
+    if is_image(dataset.shape) and dataset.other is None:
+        resized, recoloured = changed(prepare(settings), dataset.shape)
+    tell(dataset.shape, len(dataset.items), resized, recoloured, dataset.bad)
 
 
 def floats(dataset: DataSet, rows: np.ndarray) -> Tensor:
@@ -209,14 +247,21 @@ def write_items(out: Path, items: Tensor, stem: str = "sample", columns: int | N
         raise RunError(f"{out} cannot be written ({error.strerror or error}); take another --out.") from None
 
 
-def check_numbered(out: Path, count: int, stem: str = "sample") -> None:
+def check_older(out: Path, count: int, stem: str) -> None:
     """Raise ConfigError if a folder holds images of this stem with numbers of `count` and more, which would mix with new ones."""
-    numbers = [path.stem.removeprefix(f"{stem}-") for path in out.glob(f"{stem}-*.png")]
+    numbers = [path.stem.removeprefix(f"{stem}-") for path in out.glob(f"{glob.escape(stem)}-*.png")]
     others = sum(number.isdecimal() and int(number) >= count for number in numbers)
     if others:
         raise ConfigError(
             f"{out} holds {others} older images besides the {count} asked for; take another --out, or remove them."
         )
+
+
+def check_numbered(out: Path, count: int) -> None:
+    """Raise ConfigError if samples 0 to `count` - 1 would mix with what a folder holds: older ones, shards, or a run."""
+    check_older(out, count, "sample")
+    if any((out / name).exists() for name in ("samples.json", "config.yaml", "config.json")):
+        raise ConfigError(f"{out} holds shards of samples, a run or a model; take another --out.")
 
 
 def archive_named(out: str | None, default: str) -> Path:

@@ -37,7 +37,7 @@ def features_of(model: nn.Module, part: str | None = None) -> Features:
     if not able or part not in (None, *able):
         has = f"has no {part}" if part else "has no discriminator, classifier or encoder"
         raise CapabilityError(
-            f"{type(model).__name__} {has} to take features from; name a run that has, or VGG's weights."
+            f"{type(model).__name__} {has} to take features from; name a run that has; `nacre edit` takes VGG's weights as well."
         )
     look = seen_by(model, getattr(model, VERBS[part or able[0]][0]))
 

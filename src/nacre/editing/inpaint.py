@@ -56,6 +56,8 @@ class Completing:
         at_least(1, restarts=self.restarts, candidates=self.candidates, window=self.window)
         at_least(0, adam_steps=self.adam_steps, lbfgs_steps=self.lbfgs_steps, far=self.far)
         at_least(0, prior_weight=self.prior_weight, latent_weight=self.latent_weight)
+        if not self.lr > 0:
+            raise ConfigError(f"lr must be positive, got {self.lr:g}.")
         if not self.window % 2:
             raise ConfigError(f"window must be odd, got {self.window}.")
 

@@ -71,7 +71,7 @@ PARTS = {
     "m_global": "BEGAN's measure of convergence, L(x) + |γ L(x) - L(G(z))|; less is better",
     "matching": "loss of telling an image's caption from others, in nats",
     "mse": "mean squared error of a number in [0, 1]",
-    "penalty": "(|slope| - 1)² of the critic between real and generated items, on average; near 0 it is 1-Lipschitz",
+    "penalty": "what the critic's slopes between real and generated items cost; near 0 it is 1-Lipschitz there",
     "r1": "squared slope of the judge at real items",
     "r2": "squared slope of the judge at generated items",
     "rate": "KL of all latents together, in nats: what the codes carry",

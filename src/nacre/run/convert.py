@@ -62,12 +62,17 @@ def read(path: Path) -> dict[str, Tensor]:
     Raises:
         CheckpointError: it cannot be read, or holds something else.
     """
+    if not path.is_file():
+        raise CheckpointError(
+            f"{path} is {'a folder' if path.is_dir() else 'not there'}; name a .pth or .safetensors file."
+        )
     try:
         safe = path.suffix == ".safetensors"
         state = load_file(path) if safe else torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, ValueError, EOFError, KeyError, pickle.UnpicklingError, SafetensorError) as error:
+        why = f" ({error.strerror})" if isinstance(error, OSError) and error.strerror else ""
         raise CheckpointError(
-            f"{path} cannot be read as weights ({(str(error).splitlines() or [''])[0][:160]})."
+            f"{path} cannot be read as weights{why}; a .pth or .safetensors file of names and tensors was expected."
         ) from None
     if not isinstance(state, dict) or not state or not all(isinstance(value, Tensor) for value in state.values()):
         raise CheckpointError(f"{path} holds no state dict; a file of names and tensors was expected.")

@@ -97,6 +97,8 @@ def generate(
     if form == "parquet" and importlib.util.find_spec("pyarrow") is None:
         raise ConfigError("parquet needs pyarrow, which is not installed: pip install 'nacre[parquet]' brings it.")
     note = {"nacre": __version__, "count": count, "shards": total, "format": form, **(facts or {})}
+    if any(out.glob("sample-*.png")):
+        raise ConfigError(f"{out} holds single samples already; take another --out for shards.")
     made, chosen = 0, range(total) if only is None else [only]
     fresh = not (out / NOTE).exists()
     try:

@@ -47,6 +47,7 @@ class Translated:
         size: (width, height) in pixels, of both.
         frames: of an animation; 1 for an image.
         tiles: that a frame was translated in.
+        recoloured: whether it was stored in colour, and made grey for a model of grey images.
     """
 
     source: Path
@@ -54,6 +55,7 @@ class Translated:
     size: tuple[int, int]
     frames: int
     tiles: int
+    recoloured: bool
 
 
 def sources(path: Path) -> list[Path]:
@@ -97,7 +99,8 @@ def translate_file(model: Pretrained, source: Path, out: Path, direction: str, t
         output, tiles = tiled(lambda part: model.translate(part, direction), x, tile)
         done.append(images.grid(output, gap=0))
     _write(out, done, motion)
-    return Translated(source, out, (done[0].shape[1], done[0].shape[0]), len(done), tiles)
+    size = done[0].shape[1], done[0].shape[0]
+    return Translated(source, out, size, len(done), tiles, recoloured=frames[0].shape[2] > channels)
 
 
 def tiled(translate: Callable[[Tensor], Tensor], x: Tensor, tile: int) -> tuple[Tensor, int]:

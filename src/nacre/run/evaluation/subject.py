@@ -145,8 +145,9 @@ class Subject:
         """What to say where there are fewer real items than were asked for."""
         if self.count >= self.settings.samples:
             return ""
+        what = "samples" if isinstance(self.model.module, Samples) else "items"
         return (
-            f"{self.count:,} samples instead of {self.settings.samples:,}, since there are no more {self.split} items."
+            f"{self.count:,} {what} instead of {self.settings.samples:,}, since there are no more {self.split} items."
         )
 
     @cached_property
