@@ -192,7 +192,19 @@ def test_no_command_replaces_what_it_was_given(runs, capsys, tmp_path):
 
 def test_alternatives_are_not_mixed_with_older_ones(runs, capsys, tmp_path):
     image = runs["root"] / "faces" / "a" / "1.png"
-    words = ["inpaint", runs["vae"], image, "--mask", "center", "--method", "sample", "--sweeps", "2", "--sheet", "none"]
+    words = [
+        "inpaint",
+        runs["vae"],
+        image,
+        "--mask",
+        "center",
+        "--method",
+        "sample",
+        "--sweeps",
+        "2",
+        "--sheet",
+        "none",
+    ]
     answer(capsys, *words, "--out", tmp_path / "done")
     assert len(list((tmp_path / "done").iterdir())) == 4
     assert "holds 3 older images" in refused(capsys, *words, "--alternatives", "1", "--out", tmp_path / "done")
