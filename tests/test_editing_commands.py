@@ -210,6 +210,15 @@ def test_alternatives_are_not_mixed_with_older_ones(runs, capsys, tmp_path):
     assert "holds 3 older images" in refused(capsys, *words, "--alternatives", "1", "--out", tmp_path / "done")
 
 
+def test_numbers_and_rates_that_cannot_be_meant(runs, capsys, tmp_path):
+    words = ["arithmetic", runs["vae"], "--plus", "3", "--minus", "5", "--to", "9" * 20, "--out", tmp_path / "x.png"]
+    assert "samples are numbered from 0 to" in refused(capsys, *words)
+    image = runs["root"] / "faces" / "a" / "1.png"
+    words = ["inpaint", runs["vae"], image, "--mask", "center", "--lr", "-1", "--out", tmp_path / "x.png"]
+    assert "lr must be positive, got -1" in refused(capsys, *words)
+    assert not (tmp_path / "x.png").exists()
+
+
 def test_what_is_refused_leaves_no_direction(runs, capsys, tmp_path):
     faces = runs["root"] / "faces"
     words = ["arithmetic", runs["vae"], "--plus", faces / "b", "--minus", faces / "a", "--to", faces / "a"]
@@ -235,7 +244,7 @@ def test_new_samples_are_not_mixed_with_older_ones(runs, capsys, tmp_path):
     assert "holds single samples" in refused(capsys, *words, "-n", "5", "--format", "png")
     answer(capsys, "sample", runs["gan"], "-n", "5", "--format", "npz", "--out", tmp_path / "shards")
     assert "holds shards" in refused(capsys, "sample", runs["gan"], "-n", "5", "--out", tmp_path / "shards")
-    assert "holds shards of samples, a run" in refused(capsys, "sample", runs["gan"], "--out", runs["gan"])
+    assert "holds a run or a model" in refused(capsys, "sample", runs["gan"], "--out", runs["gan"])
 
 
 def test_images_out_of_reach_are_named(runs, capsys, tmp_path):
@@ -408,6 +417,8 @@ def test_directions_without_examples(runs, capsys, tmp_path):
     )
     assert sum(facts["shares"]) == pytest.approx(1)
     assert "sefa" in refused(capsys, "arithmetic", runs["gan"], "--directions", "pca")
+    two = ["arithmetic", runs["vae"], "--directions", "sefa", "--out", folder.parent / "two.png"]
+    assert told(capsys, *two)[0]["directions"] == 2
 
 
 def test_arithmetic_that_cannot_be(runs, capsys, tmp_path):

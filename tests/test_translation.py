@@ -569,6 +569,15 @@ def test_a_folder_without_images_is_one_sentence(run, tmp_path, capsys):
     assert "there is no image at" in capsys.readouterr().err
 
 
+def test_translations_do_not_lie_in_a_run_and_say_what_was_made_grey(run, tmp_path, capsys):
+    write_images(tmp_path, ["colour.png"])
+    given = [str(run.path), str(tmp_path / "colour.png"), "--direction", "a2b"]
+    assert cli.main(["translate", *given, "--out", str(run.path)]) == 2
+    assert "holds a run or a model" in capsys.readouterr().err
+    assert cli.main(["translate", *given, "--out", str(tmp_path / "out.png")]) == 0
+    assert "1 stored in colour and made grey first" in capsys.readouterr().out
+
+
 def test_a_model_of_one_side_does_not_translate(tmp_path, capsys):
     run = nacre.train("ae", data="digits", out=tmp_path / "run", steps=2, batch_size=8, hidden=(8,), latent_dim=2)
     write_images(tmp_path / "in", ["x.png"])

@@ -34,6 +34,7 @@ def main(argv: Sequence[str]) -> int:
         raise ConfigError(f"{root} holds {len(found)} images, and --out {out} is one file; give a folder.")
     if out.suffix and out.suffix.lower() not in (".png", ".gif"):
         raise ConfigError(f"--out takes a .png, a .gif for an animation, or a folder; got {out}.")
+    using.check_no_run(out)
     places = {found[0]: out} if out.suffix else places_of(found, root, out)
     kept = {each.resolve() for each in found}
     if lost := [place for place in places.values() if place.resolve() in kept]:
@@ -53,7 +54,7 @@ def main(argv: Sequence[str]) -> int:
     written = [{"source": str(each.source), "out": str(each.out), "size": list(each.size)} for each in done]
     sentence = f"{len(done)} image{'s' if len(done) > 1 else ''} translated {direction} in {where}{tiles}"
     if grey := sum(each.recoloured for each in done):
-        sentence += f"; {grey} of them were stored in colour, and made grey first"
+        sentence += f"; {grey} stored in colour and made grey first"
     if bad:
         sentence += f"; {len(bad)} left out: {' '.join(bad[:5])}{' …' if len(bad) > 5 else ''}"
     return using.answer(parsed.json, sentence, direction=direction, files=written, left_out=bad)

@@ -260,8 +260,15 @@ def check_older(out: Path, count: int, stem: str) -> None:
 def check_numbered(out: Path, count: int) -> None:
     """Raise ConfigError if samples 0 to `count` - 1 would mix with what a folder holds: older ones, shards, or a run."""
     check_older(out, count, "sample")
-    if any((out / name).exists() for name in ("samples.json", "config.yaml", "config.json")):
-        raise ConfigError(f"{out} holds shards of samples, a run or a model; take another --out.")
+    if (out / "samples.json").exists():
+        raise ConfigError(f"{out} holds shards of samples; take another --out.")
+    check_no_run(out)
+
+
+def check_no_run(out: Path) -> None:
+    """Raise ConfigError if a folder is a run's or a model's own."""
+    if any((out / name).exists() for name in ("config.yaml", "config.json")):
+        raise ConfigError(f"{out} holds a run or a model; take another --out.")
 
 
 def archive_named(out: str | None, default: str) -> Path:
