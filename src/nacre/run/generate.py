@@ -97,8 +97,6 @@ def generate(
     if form == "parquet" and importlib.util.find_spec("pyarrow") is None:
         raise ConfigError("parquet needs pyarrow, which is not installed: pip install 'nacre[parquet]' brings it.")
     note = {"nacre": __version__, "count": count, "shards": total, "format": form, **(facts or {})}
-    if any(out.glob("sample-*.png")):
-        raise ConfigError(f"{out} holds single samples already; take another --out for shards.")
     made, chosen = 0, range(total) if only is None else [only]
     fresh = not (out / NOTE).exists()
     try:
@@ -130,6 +128,8 @@ def _note(path: Path, note: Mapping[str, Any]) -> None:
     """Write down what a folder holds, or see that it is the same."""
     told = json.dumps(note, indent=1, default=str) + "\n"
     if not path.exists():
+        if any(path.parent.glob("sample-*.png")):
+            raise ConfigError(f"{path.parent} holds single samples already; take another --out for shards.")
         return files.write_text(path, told)
     try:
         before = json.loads(path.read_text(encoding="utf-8"))
