@@ -84,6 +84,7 @@ def test_save_and_load_round_trip(model, tmp_path):
 
 
 def test_best_and_numbered_checkpoints(run):
+    assert torch.equal(nacre.load(run, checkpoint=6).sample(2), nacre.load(run).sample(2))
     assert torch.equal(nacre.load(run, checkpoint="6").sample(2), nacre.load(run).sample(2))
     assert nacre.load(run, checkpoint="best").sample(2).shape == (2, 1, 8, 8)
 

@@ -276,7 +276,7 @@ def load(
     path: str | os.PathLike[str],
     *,
     model: str | None = None,
-    checkpoint: str | None = None,
+    checkpoint: str | int | None = None,
     device: str = "cpu",
 ) -> Pretrained:
     """A trained model from a run, a model folder, or the Hugging Face hub ("user/name").
@@ -303,7 +303,7 @@ def load(
     try:
         chosen = spec(model or name, config["parameters"])
         module = chosen.build(config["shape"])
-        module.load_state_dict(_weights_at(root, checkpoint) if checkpoint is not None else weights)
+        module.load_state_dict(_weights_at(root, str(checkpoint)) if checkpoint is not None else weights)
     except (RuntimeError, TypeError, ValueError) as error:
         reason = " ".join(str(error).split())[:200]
         raise CheckpointError(

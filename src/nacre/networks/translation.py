@@ -158,7 +158,9 @@ def halvings(shape: Shape) -> int:
     return max(2, min(DEEPEST, int(math.log2(min(shape[1:]))) - 1))
 
 
-def patch_judge(channels: int, shape: Shape, *, width: int = 64, layers: int | None = None) -> "PatchJudge":
+def patch_judge(
+    channels: int, shape: Shape, *, width: int = 64, layers: int | None = None, detail: float = 0.0
+) -> "PatchJudge":
     """A judge of overlapping patches: (N, C, H, W) in [0, 1] ↦ (N, 1, h, w), a number a patch. Isola et al. 2017, 6.1.2.
 
     Args:
@@ -167,25 +169,41 @@ def patch_judge(channels: int, shape: Shape, *, width: int = 64, layers: int | N
         width: channels of its first layer.
         layers: convolutions of stride 2: 3 see patches of 70×70 pixels, 2 of 34×34, 1 of 16×16. By default as many as see
             hardly more than the image.
+        detail: gain of the fine detail that it sees beside the image (`PatchJudge`); 0 for the image alone, as in the paper.
     """
     layers = fitting_layers(shape) if layers is None else layers
-    judge: list[nn.Module] = [nn.Conv2d(channels, width, 4, 2, 1), nn.LeakyReLU(0.2)]
+    seen = 2 * channels if detail else channels
+    judge: list[nn.Module] = [nn.Conv2d(seen, width, 4, 2, 1), nn.LeakyReLU(0.2)]
     for level in range(1, layers + 1):
         stride = 2 if level < layers else 1
         before, after = channels_at(level - 1, width), channels_at(level, width)
         judge += [nn.Conv2d(before, after, 4, stride, 1, bias=False), instance_norm(after), nn.LeakyReLU(0.2)]
-    return PatchJudge(nn.Sequential(*judge, nn.Conv2d(channels_at(layers, width), 1, 4, 1, 1)).apply(initialise))
+    judge.append(nn.Conv2d(channels_at(layers, width), 1, 4, 1, 1))
+    return PatchJudge(nn.Sequential(*judge).apply(initialise), detail)
 
 
 class PatchJudge(nn.Module):
-    """A network over images in [-1, 1], asked about images in [0, 1]."""
+    """A network over images in [-1, 1], asked about images in [0, 1].
 
-    def __init__(self, network: nn.Sequential) -> None:
+    A step of a few levels of 255 is what tells flat areas from shaded ones and a pattern of dots from none, and too small for
+    initial weights of .02: after 600 steps of 8 images such a judge knew translations from emoji in .65 of pairs, and .99 with
+    this view beside them (docs/results.md).
+
+    Args:
+        network: of the images' channels, or twice as many with `detail`.
+        detail: gain g of the view tanh(g (x - x̄)), x̄ each pixel's mean over its 3×3; none for 0.
+    """
+
+    def __init__(self, network: nn.Sequential, detail: float = 0.0) -> None:
         super().__init__()
-        self.model = network
+        self.model, self.detail = network, detail
 
     def forward(self, x: Tensor) -> Tensor:
-        values: Tensor = self.model(2 * x - 1)
+        seen = 2 * x - 1
+        if self.detail:
+            around = F.avg_pool2d(F.pad(x, (1, 1, 1, 1), mode="replicate"), 3, 1)
+            seen = torch.cat([seen, torch.tanh(self.detail * (x - around))], 1)
+        values: Tensor = self.model(seen)
         return values
 
 
