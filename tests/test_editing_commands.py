@@ -501,3 +501,39 @@ def test_images_of_one_name_have_files_of_their_own():
 def test_what_cannot_be_is_refused_before_it_begins(runs, capsys, words, sentence):
     command, run, *rest = words
     assert sentence in refused(capsys, command, runs[run], *rest)
+
+
+def test_strengths_may_begin_with_a_minus(runs, capsys, tmp_path):
+    words = ["arithmetic", runs["gan"], "--plus", "3", "--minus", "4", "--to", "8", "--out", tmp_path / "a.npz"]
+    assert told(capsys, *words, "--strengths", "-1,1")[0]["strengths"] == [-1, 1]
+    assert "--strengths takes numbers" in refused(capsys, *words, "--strengths", "")
+
+
+def test_a_sheet_of_directions_is_of_one_item(runs, capsys, tmp_path):
+    words = ["arithmetic", runs["gan"], "--directions", "sefa", "--out", tmp_path / "s.png"]
+    assert "name one" in refused(capsys, *words, "--to", "1", "2")
+
+
+def test_a_saved_direction_stands_alone(runs, capsys, tmp_path):
+    kept = tmp_path / "d.safetensors"
+    told(capsys, "arithmetic", runs["gan"], "--plus", "3", "--minus", "4", "--save-direction", kept)
+    words = ["arithmetic", runs["gan"], "--to", "1", "--plus", kept]
+    assert "stands alone" in refused(capsys, *words, kept)
+    assert "stands alone" in refused(capsys, *words, "3", "--minus", "4")
+
+
+def test_latents_that_are_counted_are_walked_through_and_not_mapped(runs, capsys, tmp_path):
+    facts, _ = told(capsys, "interpolate", runs["vae"], "--n", "3", "--out", tmp_path / "w.png")
+    assert facts["legs"] == 2
+    assert "--map no" in refused(capsys, "interpolate", runs["vae"], "--side", "5", "--out", tmp_path / "w.gif")
+
+
+def test_an_edit_that_may_change_nothing_is_refused(runs, capsys, tmp_path):
+    faces, mask = runs["root"] / "faces", tmp_path / "black.png"
+    Image.fromarray(np.zeros((8, 8), np.uint8)).save(mask)
+    words = ["edit", runs["gan"], faces / "a" / "0.png", "--from", faces / "a", "--toward", faces / "b"]
+    assert "is white nowhere" in refused(capsys, *words, "--mask", mask, "--out", tmp_path / "e.png")
+
+
+def test_an_export_wants_a_folder(runs, capsys):
+    assert "say where the files go" in refused(capsys, "export", runs["gan"], "--onnx", "")

@@ -75,6 +75,10 @@ def test_single_files_lie_in_a_folder_for_each_shard(run, capsys):
     assert found[0] == "samples-00000-of-00002/000000000.png"
     assert found[-1] == "samples-00001-of-00002/000000006.png"
     assert len(found) == 7
+    labels = Path("files/samples-00001-of-00002/labels.csv").read_text()
+    rows = [line.split(",") for line in labels.splitlines()]
+    assert rows[0] == ["file_name", "label", "name"]
+    assert [row[1] for row in rows[1:]] == ["4"] * 4
 
 
 def test_what_cannot_be_meant_is_refused(run, capsys):
@@ -87,6 +91,7 @@ def test_what_cannot_be_meant_is_refused(run, capsys):
         (["-n", 20, "--format", "npz", "--shards", 30], "20 samples go into 1 to 20 shards, got 30"),
         (["-n", 20, "--format", "npz", "--shards", 0], "20 samples go into 1 to 20 shards, got 0"),
         (["-n", 20, "--shards", 2], "are of --format"),
+        (["-n", 20, "--format", "npz", "--out", "x.npz"], "is called as a file; name a folder"),
         (["-n", 20, "--truncation", 0], "truncation must be above 0"),
         (["-n", 20, "--reject-worst", 1], "the share to reject must be from 0 to below 1"),
     ):

@@ -228,7 +228,10 @@ def test_from_the_command_line(run, capsys):
     assert len(list(Path("all").iterdir())) == 4
     Image.fromarray(np.zeros((9, 9), np.uint8)).save("large.png")
     for words, sentence in (
-        (["broken.png", "--mask", "large.png"], "a mask covers the model's images, 8x8, and large.png has 9x9"),
+        (
+            ["broken.png", "--mask", "large.png"],
+            "the mask large.png is of 9x9 pixels, and the model's images are of 8x8",
+        ),
         (["hole.png", "--mask", "transparent"], "hole.png has no transparency"),
         (["broken.png", "hole.png"], "2 images do not go into one file"),
         (["nowhere.png"], "nowhere.png"),

@@ -103,6 +103,8 @@ def main(argv: Sequence[str]) -> int:
     keeps = parsed.keep_residual or parsed.keep_colours
     if parsed.directions and (parsed.plus or parsed.minus or keeps):
         raise ConfigError("--directions are found without examples; leave --plus, --minus and --keep-… out.")
+    if parsed.directions and len(parsed.to or []) > 1:
+        raise ConfigError(f"--directions show one item, and --to names {len(parsed.to)}; name one.")
     if not parsed.directions and not parsed.plus:
         raise ConfigError("say what the result should have, --plus IMAGES, or look at --directions sefa first.")
     if parsed.most is not None and parsed.most < 1:
@@ -114,11 +116,13 @@ def main(argv: Sequence[str]) -> int:
     try:
         return _contact_sheet(parsed, model, out) if parsed.directions else _move(parsed, model, out)
     except OSError as error:
-        raise RunError(f"{error.filename or out} cannot be written ({error.strerror or error}).") from None
+        raise RunError(
+            f"{error.filename or out} cannot be written ({error.strerror or error}); take another --out."
+        ) from None
 
 
 def _move(parsed: Any, model: Pretrained, out: Path) -> int:
-    strengths = _strengths(parsed.strengths or "0,0.5,1,1.5,2")
+    strengths = _strengths("0,0.5,1,1.5,2" if parsed.strengths is None else parsed.strengths)
     way, letters = _direction(parsed, model)
     to = letter(parsed.to, model, parsed, each=True) if parsed.to else None
     if to is not None and to.given is None and (parsed.keep_residual or parsed.keep_colours):
@@ -147,7 +151,7 @@ def _move(parsed: Any, model: Pretrained, out: Path) -> int:
     else:
         pictures.save(out, pictures.page(items.flatten(0, 1)))
     sampled = all(each.sampled for each in (*letters, to)) and bool(letters)
-    sentence = f"{len(to.names)} items at {len(strengths)} strengths in {out}"
+    sentence = f"{_counted(len(to.names), 'item')} at {_counted(len(strengths), 'strength')} in {out}"
     if is_image(model.shape) and (parsed.neighbours or (parsed.neighbours is None and sampled)):
         around = out.with_name(f"{out.stem}-neighbours.png")
         pictures.save(around, _neighbours(model, to, way, letters, parsed.seed or 0))
@@ -203,6 +207,8 @@ def _direction(parsed: Any, model: Pretrained) -> tuple[Direction, list[Letter]]
                 f"{parsed.plus[0]} was made with other weights than those of {parsed.run}: it may mean nothing here."
             )
         return way, []
+    if any(word.endswith(".safetensors") for word in (*parsed.plus, *(parsed.minus or []))):
+        raise ConfigError("a saved direction stands alone behind --plus; name one, and nothing beside it.")
     if not parsed.minus:
         raise ConfigError(
             "--plus needs a counterpart without what it has, --minus IMAGES; only a saved direction needs none."
@@ -229,7 +235,7 @@ def _contact_sheet(parsed: Any, model: Pretrained, out: Path) -> int:
             Direction(way, facts).save(folder / f"{parsed.directions}-{number}.safetensors")
     to = letter(parsed.to[:1], model, parsed, each=True) if parsed.to else None
     code = to.codes[0] if to else _middle(parsed, model)
-    strengths = torch.tensor(_strengths(parsed.strengths) if parsed.strengths else SWEEP)
+    strengths = torch.tensor(SWEEP if parsed.strengths is None else _strengths(parsed.strengths))
     line = code + strengths[None, :, None] * ways[:, None]
     items = arithmetic.decoded(model.module, line).cpu()
     if out.suffix == ".npz":
@@ -292,6 +298,10 @@ def _neighbours(model: Pretrained, to: Letter, way: Direction, letters: Sequence
 
 def _padded(rows: Tensor, count: int) -> Tensor:
     return torch.cat([rows, rows[:1].expand(count - len(rows), -1)])
+
+
+def _counted(count: int, word: str) -> str:
+    return f"{count} {word}{'s' if count > 1 else ''}"
 
 
 def _strengths(text: str) -> list[float]:

@@ -59,12 +59,12 @@ def main(argv: Sequence[str]) -> int:
     named = given(parsed.images, model.shape)
     using.check_place(out, len(named.items))
     using.spare_given([*places(out, named.names), sheet], [*parsed.images, *sets, parsed.mask])
+    mask = mask_of(parsed.mask, (model.shape[1], model.shape[2])) if parsed.mask else None
     source, target = (given([word], model.shape, most=MOST).items for word in sets)
     with bar(len(named.items), "editing", "image", True) as shown:
         done = interpolate_features(seen, named.items, source, target, how, tell=shown.update)
     images = matched(done.images, named.items) if parsed.keep_colours else done.images
-    if parsed.mask:
-        mask = read_mask(Path(parsed.mask), "L", (model.shape[1], model.shape[2]), "mask")
+    if mask is not None:
         images = only_where(mask[:, None].to(images), images, named.items)
     _write(out, images, named.names)
     if sheet is not None:
@@ -82,6 +82,16 @@ def features(word: str, model: Pretrained) -> Features:
     if word not in ("auto", *VERBS):
         raise ConfigError(f"--features takes auto, {', '.join(VERBS)} or vgg:FILE; got '{word}'.")
     return features_of(model.module, None if word == "auto" else word)
+
+
+def mask_of(text: str, size: tuple[int, int]) -> Tensor:
+    """Where an image may change: (1, H, W) bool."""
+    mask = read_mask(Path(text), "L", size, "a mask")
+    if not mask.any():
+        raise ConfigError(
+            f"{text} is white nowhere, so that nothing may change; paint white what may, or leave --mask out."
+        )
+    return mask
 
 
 def places(out: Path, names: Sequence[str]) -> list[Path]:
@@ -103,4 +113,5 @@ def _answer(parsed: Any, out: Path, done: Edited, names: Sequence[str]) -> int:
     told = zip(names, done.alpha.tolist(), done.covered.tolist(), done.settled.tolist(), strict=True)
     rows = [dict(zip(("name", "alpha", "covered", "settled"), each, strict=True)) for each in told]
     sentence = f"{len(rows)} edited in {out}; {done.covered.mean():.0%} of the way in feature space was covered"
+    sentence += ", before the mask" if parsed.mask else ""
     return using.answer(parsed.json, sentence, count=len(rows), out=str(out), images=rows)

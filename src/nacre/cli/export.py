@@ -41,5 +41,7 @@ def _with_folder(argv: Sequence[str]) -> list[str]:
     words = [*argv, "-"]
     pairs = pairwise(words)
     return [
-        part for word, after in pairs for part in ([word, "onnx"] if word == "--onnx" and after[0] == "-" else [word])
+        part
+        for word, after in pairs
+        for part in ([word, "onnx"] if word == "--onnx" and after.startswith("-") else [word])
     ]

@@ -64,7 +64,9 @@ def main(argv: Sequence[str]) -> int:
         raise ConfigError(f"{parsed.run} is of vectors, which have no holes to complete; take a run of images.")
     named = given(parsed.images, model.shape)
     using.check_place(out, len(named.items))
-    hole = hole_of(parsed.mask or "center", parsed.images, model.shape, len(named.items), parsed.seed or 0)
+    hole = hole_of(
+        "center" if parsed.mask is None else parsed.mask, parsed.images, model.shape, len(named.items), parsed.seed or 0
+    )
     using.spare_given([*places(out, named.names, alternatives), sheet], [*parsed.images, parsed.mask])
     for stem in using.stems(named.names):
         using.check_older(out, alternatives, stem)
@@ -72,7 +74,7 @@ def main(argv: Sequence[str]) -> int:
     write(out, done.images[:, :alternatives].cpu(), named.names)
     if sheet is not None:
         using.save_sheet(sheet, shown(named.items, hole, done, alternatives))
-    return _answer(parsed, out, done, named.names)
+    return _answer(parsed, out, done, named.names, alternatives)
 
 
 def completed(parsed: Any, model: Pretrained, items: Tensor, hole: Tensor, alternatives: int) -> Completion:
@@ -123,14 +125,16 @@ def read_mask(path: Path, channel: str, size: tuple[int, int], what: str) -> Ten
             file.seek(0)
             levels = read_picture(file).pixels.mean(2)
     except (OSError, UnreadableError) as error:
-        raise DataError(f"{path} cannot be read as {what} ({error}).") from None
+        why = getattr(error, "strerror", None) or error
+        raise DataError(f"{path} cannot be read as {what} ({why}).") from None
     if alpha is None and channel == "A":
         raise DataError(f"{path} has no transparency; name a --mask.")
     opaque = np.ones_like(levels, bool) if alpha is None else alpha >= 128
     hole = ~opaque if channel == "A" else opaque & (levels >= 128)
     if hole.shape != size:
+        whose = "the hole of" if channel == "A" else "the mask"
         raise ShapeError(
-            f"a mask covers the model's images, {size[1]}x{size[0]}, and {path} has {hole.shape[1]}x{hole.shape[0]}; "
+            f"{whose} {path} is of {hole.shape[1]}x{hole.shape[0]} pixels, and the model's images are of {size[1]}x{size[0]}; "
             "resize it."
         )
     return torch.from_numpy(hole)[None]
@@ -164,7 +168,7 @@ def shown(items: Tensor, hole: Tensor, done: Completion, alternatives: int) -> n
     return sheets.captioned(page.flatten(0, 1), [word for words in told for word in words], page.shape[1])
 
 
-def _answer(parsed: Any, out: Path, done: Completion, names: Sequence[str]) -> int:
+def _answer(parsed: Any, out: Path, done: Completion, names: Sequence[str], alternatives: int) -> int:
     rows = [
         {"name": name, "loss": losses, "residual": residual, "explained": share, "reachable": good}
         for name, losses, residual, share, good in zip(
@@ -177,7 +181,9 @@ def _answer(parsed: Any, out: Path, done: Completion, names: Sequence[str]) -> i
         )
     ]
     missed = [Path(row["name"]).name for row in rows if not row["reachable"]]
-    sentence = f"{len(rows)} completed in {out}; the model explains {done.explained.mean():.0%} of what is known"
+    sentence = f"{len(rows)} completed in {out}; the model explains {max(0.0, float(done.explained.mean())):.0%} of what is known"
+    if done.images.shape[1] < alternatives:
+        sentence += f"; without a prior to draw starts from there is {done.images.shape[1]} completion an image"
     if missed:
         few = ", ".join(missed[:5]) + (" …" if len(missed) > 5 else "")
         sentence += f". Out of its reach, so that what fills them means little: {few}"

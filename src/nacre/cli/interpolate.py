@@ -25,7 +25,7 @@ OWN = [
         "map",
         bool | None,
         None,
-        "the whole of a two-dimensional latent instead; by default where there is one and no image",
+        "the whole of a two-dimensional latent instead; by default where there is one, and neither an image nor -n",
     ),
     Field("side", int, 20, "of the map: items in a row"),
     Field("loop", bool, False, "go back to the first stop in the end"),
@@ -48,7 +48,7 @@ def main(argv: Sequence[str]) -> int:
     model = using.model_of(parsed)
     latents.decoding(model.module)
     flat = latents.is_normal(model.module) and latents.code_dim(model.module) == 2
-    wanted = flat and not parsed.images if parsed.map is None else parsed.map
+    wanted = flat and not parsed.images and parsed.n is None if parsed.map is None else parsed.map
     try:
         return _map(parsed, model, out, flat) if wanted else _walk(parsed, model, out)
     except OSError as error:
@@ -63,7 +63,7 @@ def _map(parsed: Any, model: Pretrained, out: Path, flat: bool) -> int:
         )
     side = 20 if parsed.side is None else parsed.side
     if side < 1 or parsed.images or out.suffix in (".gif", ".mp4"):
-        raise ConfigError("a map takes --side of 1 or more, no images, and a .png or .npz; leave --map out for a walk.")
+        raise ConfigError("a map takes --side of 1 or more, no images, and a .png or .npz; say --map no for a walk.")
     using.check_room(out, side * side, model.shape, "take a smaller --side")
     with latents.evaluating(model.module), torch.no_grad():
         items = interpolate.manifold(model.module, side).cpu()  # type: ignore[arg-type]

@@ -144,8 +144,10 @@ def write(draw: Callable[..., torch.Tensor], count: int, out: Path) -> None:
 
 def in_numbers(parsed: Any, model: Pretrained, out: Path, count: int, seed: int) -> int:
     """Draw samples with their numbers under them, and keep their latents beside: a .npz of the same name."""
-    if out.suffix != ".png" or not is_image(model.shape):
-        raise ConfigError(f"--numbered writes numbers under images, into a .png; got {out} of {model.shape}.")
+    if not is_image(model.shape):
+        raise ConfigError("--numbered writes numbers under images, and this run is of vectors; leave it out.")
+    if out.suffix != ".png":
+        raise ConfigError(f"--numbered writes numbers under images, into a .png; got {out}.")
     kept = out.with_suffix(".npz")
     if kept.exists() and not is_kept(kept):
         raise ConfigError(f"the latents would go to {kept}, which holds something else; take another --out.")
@@ -234,6 +236,8 @@ def in_shards(parsed: Any, model: Pretrained, count: int) -> int:
         label = None if parsed.label is None else model.class_number(parsed.label)
         draw = partial(sampling.draw, model.module, chunk=using.batch_size(parsed), label=label, **chosen)
     out = Path(parsed.out or "samples")
+    if out.suffix in (".png", ".npz", ".parquet", ".tar"):
+        raise ConfigError(f"--format writes shards into a folder, and --out {out} is called as a file; name a folder.")
     done = generate(
         draw,
         count,

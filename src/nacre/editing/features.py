@@ -36,9 +36,7 @@ def features_of(model: nn.Module, part: str | None = None) -> Features:
     able = [name for name, (_, protocol) in VERBS.items() if isinstance(model, protocol)]
     if not able or part not in (None, *able):
         has = f"has no {part}" if part else "has no discriminator, classifier or encoder"
-        raise CapabilityError(
-            f"{type(model).__name__} {has} to take features from; name a run that has; `nacre edit` takes VGG's weights as well."
-        )
+        raise CapabilityError(f"{type(model).__name__} {has} to take features from; name a run that has.")
     look = seen_by(model, getattr(model, VERBS[part or able[0]][0]))
 
     def see(x: Tensor) -> list[Tensor]:

@@ -103,7 +103,7 @@ def numbered_codes(
     prior, device, dtype = prior_of(model), device_of(model), dtype_of(model)
     if not prior:
         raise CapabilityError(
-            f"{type(model).__name__} has no prior, so that no latents can be drawn; name images instead."
+            f"{type(model).__name__} has no prior, so that no latents can be drawn; begin from images, or from codes of `encode`."
         )
     if not len(numbers):
         raise ConfigError("codes are of one sample at least, got none; name a number.")

@@ -1,5 +1,6 @@
 """Samples by the million: shards that are written whole, gone on with after a stop, and the same on any machine."""
 
+import csv
 import importlib.util
 import io
 import json
@@ -78,7 +79,8 @@ def generate(
         draw: numbers ↦ the samples of these numbers.
         out: folder of the shards; made if absent.
         form: "parquet" and "webdataset" hold PNGs beside labels, as `--data` and Hugging Face's `datasets` read them; "npz"
-            arrays, "png" a folder of single files for each shard. Vectors are numbers in all of them but "png".
+            arrays, "png" a folder of single files for each shard, with a labels.csv of a conditional model. Vectors are
+            numbers in all of them but "png".
         shards: K; by default one for each 10,000 samples.
         only: k from 0 to K - 1, for shard k alone.
         classes: names of the labels.
@@ -157,7 +159,7 @@ def _pieces(draw: Callable[[range], Drawn], numbers: range, tell: Callable[[int]
 
 def _write(path: Path, form: Form, pieces: Iterator[Piece], classes: tuple[str, ...]) -> None:
     if form == "png":
-        return _folder(path, pieces)
+        return _folder(path, pieces, classes)
     writers: dict[str, Callable[[Path, Iterator[Piece]], None]] = {
         "parquet": partial(_parquet, classes=classes),
         "webdataset": _tar,
@@ -234,16 +236,24 @@ def _npz(path: Path, pieces: Iterator[Piece]) -> None:
         np.savez(file, **arrays)  # type: ignore[arg-type]
 
 
-def _folder(path: Path, pieces: Iterator[Piece]) -> None:
-    """Single files: not synced one by one, which would take longer than to make them."""
+def _folder(path: Path, pieces: Iterator[Piece], classes: tuple[str, ...]) -> None:
+    """Single files, and labels.csv where there are labels: not synced one by one, which would take longer than to make them."""
     aside = path.with_name(f".{path.name}.{uuid4().hex}")  # a number of a process may come again in another container
     aside.mkdir()
+    labels: list[tuple[str, int, str]] = []
     try:
         for piece in pieces:
             if not is_image(piece.items.shape[1:]):
                 raise ConfigError("vectors are no PNGs; take --format npz, parquet or webdataset.")
             for index, image in enumerate(piece.items):
-                (aside / f"{piece.first + index:09d}.png").write_bytes(png(image))
+                name = f"{piece.first + index:09d}.png"
+                (aside / name).write_bytes(png(image))
+                if piece.labels is not None:
+                    number = int(piece.labels[index])
+                    labels.append((name, number, classes[number] if classes else str(number)))
+        if labels:
+            with (aside / "labels.csv").open("w", encoding="utf-8", newline="") as file:
+                csv.writer(file).writerows([("file_name", "label", "name"), *labels])
         os.rename(aside, path)
         files.sync(path.parent)
     finally:
