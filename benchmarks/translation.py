@@ -106,13 +106,6 @@ ABLATED = 1_000
 NARROW: Mapping[str, Any] = {"width": 32, "batch_size": 4}
 UNET: Mapping[str, Any] = {**NARROW, "network": "unet", "judge_layers": 2}
 CUT: Mapping[str, Any] = {**UNET, "steps": 2_000, "lr_schedule": "constant"}
-OCTAVES: Mapping[str, Any] = {
-    "precision": "bf16",
-    "batch_size": 4,
-    "upsampling": "resize",
-    "judge_layers": 2,
-    "judge_octaves": 3,
-}
 COURSES: Mapping[str, Mapping[str, Course]] = {
     "emoji": {
         "cyclegan": Course("cyclegan", {**UNET, "steps": 16_000}),
@@ -125,7 +118,7 @@ COURSES: Mapping[str, Mapping[str, Course]] = {
     "emoji-64": {
         "cyclegan": Course("cyclegan", {}),
         "longer": Course("cyclegan", {"precision": "bf16", "judge_layers": 2, "steps": 18_000}),
-        "octaves": Course("cyclegan", {**OCTAVES, "steps": 5_000}),
+        "weak-cycle": Course("cyclegan", {"precision": "bf16", "judge_layers": 2, "cycle": 2.0, "steps": 9_000}),
     },
     "clothes": {"clothes": Course("cyclegan", {**UNET, "steps": 2_000, "identity": 0.0})},
 }

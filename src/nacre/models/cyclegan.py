@@ -37,8 +37,6 @@ class CycleGAN(nn.Module):
             which takes more time.
         judge_layers: convolutions of stride 2 in a judge: 3 judge patches of 70×70 pixels, 2 of 34×34, 1 of 16×16; by
             default as many as see hardly more than the image.
-        judge_octaves: octaves of waves in which judges see colours beside the image (`translation.PatchJudge`); 0 for none, as
-            in the paper. 3 where kinds differ in palette, shading and texture.
         pool: translations kept, of which a judge is shown one as often as a new one; 0 for none.
     """
 
@@ -60,16 +58,13 @@ class CycleGAN(nn.Module):
         depth: int | None = None,
         upsampling: Upsampling = "deconvolution",
         judge_layers: int | None = None,
-        judge_octaves: int = 0,
         pool: int = 50,
     ) -> None:
         super().__init__()
         translation.check_images("cyclegan", shape)
         at_least(1, width=width, judge_width=judge_width, blocks=blocks or 1, judge_layers=judge_layers or 1)
         at_least(2, depth=2 if depth is None else depth)
-        at_least(
-            0, cycle=cycle, identity=identity or 0.0, judge_octaves=judge_octaves, pool=pool, channels_b=channels_b
-        )
+        at_least(0, cycle=cycle, identity=identity or 0.0, pool=pool, channels_b=channels_b)
         a, b = shape[0], channels_b or shape[0]
         if identity and a != b:
             raise ConfigError(
@@ -79,9 +74,7 @@ class CycleGAN(nn.Module):
         self.cycle, self.identity = cycle, (0.5 if a == b else 0.0) if identity is None else identity
         size = partial(translation.translator, shape=shape, width=width, blocks=blocks, depth=depth)
         make = partial(size, kind=network, upsampling=upsampling)
-        judge = partial(
-            translation.patch_judge, shape=shape, width=judge_width, layers=judge_layers, octaves=judge_octaves
-        )
+        judge = partial(translation.patch_judge, shape=shape, width=judge_width, layers=judge_layers)
         self.a2b, self.b2a = make(a, b), make(b, a)
         self.judge_a, self.judge_b = judge(a), judge(b)
         self.pool_a, self.pool_b = Pool(pool, shape), Pool(pool, self.shape_b)

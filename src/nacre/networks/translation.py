@@ -158,9 +158,7 @@ def halvings(shape: Shape) -> int:
     return max(2, min(DEEPEST, int(math.log2(min(shape[1:]))) - 1))
 
 
-def patch_judge(
-    channels: int, shape: Shape, *, width: int = 64, layers: int | None = None, octaves: int = 0
-) -> "PatchJudge":
+def patch_judge(channels: int, shape: Shape, *, width: int = 64, layers: int | None = None) -> "PatchJudge":
     """A judge of overlapping patches: (N, C, H, W) in [0, 1] ↦ (N, 1, h, w), a number a patch. Isola et al. 2017, 6.1.2.
 
     Args:
@@ -169,39 +167,25 @@ def patch_judge(
         width: channels of its first layer.
         layers: convolutions of stride 2: 3 see patches of 70×70 pixels, 2 of 34×34, 1 of 16×16. By default as many as see
             hardly more than the image.
-        octaves: of the waves that it sees beside the image (`PatchJudge`); 0 for the image alone, as in the paper.
     """
     layers = fitting_layers(shape) if layers is None else layers
-    judge: list[nn.Module] = [nn.Conv2d((1 + 2 * octaves) * channels, width, 4, 2, 1), nn.LeakyReLU(0.2)]
+    judge: list[nn.Module] = [nn.Conv2d(channels, width, 4, 2, 1), nn.LeakyReLU(0.2)]
     for level in range(1, layers + 1):
         stride = 2 if level < layers else 1
         before, after = channels_at(level - 1, width), channels_at(level, width)
         judge += [nn.Conv2d(before, after, 4, stride, 1, bias=False), instance_norm(after), nn.LeakyReLU(0.2)]
-    judge.append(nn.Conv2d(channels_at(layers, width), 1, 4, 1, 1))
-    return PatchJudge(nn.Sequential(*judge).apply(initialise), octaves)
+    return PatchJudge(nn.Sequential(*judge, nn.Conv2d(channels_at(layers, width), 1, 4, 1, 1)).apply(initialise))
 
 
 class PatchJudge(nn.Module):
-    """A network over images in [-1, 1], asked about images in [0, 1].
+    """A network over images in [-1, 1], asked about images in [0, 1]."""
 
-    Colours that differ little, a flat area from a shaded one, a palette from another, are hardly told apart by initial weights
-    of .02, and instance norm takes away what is common to an image. So they may be shown as waves too, sin(2π 2^k x) and
-    cos(2π 2^k x) for k < `octaves`: Fourier features (Tancik et al. 2020) of each channel of each pixel. What it gains is in
-    docs/results.md.
-
-    Args:
-        network: of (1 + 2 octaves) times the images' channels.
-        octaves: how many frequencies, each twice the one before; 0 for the image alone.
-    """
-
-    def __init__(self, network: nn.Sequential, octaves: int = 0) -> None:
+    def __init__(self, network: nn.Sequential) -> None:
         super().__init__()
-        self.model, self.octaves = network, octaves
+        self.model = network
 
     def forward(self, x: Tensor) -> Tensor:
-        angles = [2 * math.pi * 2**octave * x for octave in range(self.octaves)]
-        waves = [wave for angle in angles for wave in (angle.sin(), angle.cos())]
-        values: Tensor = self.model(torch.cat([2 * x - 1, *waves], 1))
+        values: Tensor = self.model(2 * x - 1)
         return values
 
 
