@@ -9,6 +9,11 @@ def bench(script):
     return script("translation")
 
 
+@pytest.fixture(scope="module")
+def style(script):
+    return script("style")
+
+
 def random_images(count, seed, channels=3, side=16):
     generator = torch.Generator().manual_seed(seed)
     return torch.randint(256, (count, channels, side, side), generator=generator, dtype=torch.uint8)
@@ -68,7 +73,8 @@ def test_distances_and_ratios_of_what_is_known(bench):
     assert perfect["L1, ratio"] == perfect["1 - SSIM, ratio"] == 0
 
 
-def test_the_judge_of_style_sees_through_noise_and_through_few_colours(bench):
+@pytest.mark.parametrize("judge", ["forest", "network"])
+def test_the_judges_of_style_see_through_noise_and_through_few_colours(style, judge):
     """Flat squares of four colours, and the same with shading: what tells them apart is no single level."""
     generator = torch.Generator().manual_seed(0)
     colors = torch.randint(40, 160, (80, 3, 1, 1), generator=generator)
@@ -78,19 +84,20 @@ def test_the_judge_of_style_sees_through_noise_and_through_few_colours(bench):
     flat[:, :, 4:28, 4:28] = colors.float()
     shaded[:, :, 4:28, 4:28] = colors + 40 * shading
     sets = {"a2b": shaded.byte(), "b2a": flat.byte()}
-    right = bench.forest({way: each[:60] for way, each in sets.items()})
+    train = {way: each[:60] for way, each in sets.items()}
+    right = style.forest(train) if judge == "forest" else style.network(train, steps=60, batch=8)
     for copy in ((0.0, 0.0, 0), (6.0, 0.3, 0), (0.0, 0.0, 12)):
         for way, other in (("a2b", "b2a"), ("b2a", "a2b")):
-            shown = bench.copied(sets[other][60:], *copy).float() / 255
+            shown = style.copied(sets[other][60:], *copy).float() / 255
             assert right(shown, way).float().mean() > 0.9
-            assert right(bench.copied(sets[way][60:], *copy).float() / 255, way).float().mean() < 0.1
+            assert right(style.copied(sets[way][60:], *copy).float() / 255, way).float().mean() < 0.1
 
 
-def test_copies_differ_by_what_they_are_asked_to(bench):
+def test_copies_differ_by_what_they_are_asked_to(style):
     items = random_images(4, 3)
-    assert torch.equal(bench.copied(items, 0.0, 0.0, 0), items)
+    assert torch.equal(style.copied(items, 0.0, 0.0, 0), items)
     level = torch.full_like(items, 128)
-    assert torch.equal(bench.copied(level, 0.0, 1.0, 4), level)
-    few = bench.copied(items, 0.0, 0.0, 2)
+    assert torch.equal(style.copied(level, 0.0, 1.0, 4), level)
+    few = style.copied(items, 0.0, 0.0, 2)
     assert all(len(image.flatten(1).unique(dim=1).T) <= 2 for image in few)
-    assert bench.copied(level, 2.0, 0.0, 0).float().std() == pytest.approx(2, rel=0.1)
+    assert style.copied(level, 2.0, 0.0, 0).float().std() == pytest.approx(2, rel=0.1)
