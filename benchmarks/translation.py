@@ -21,8 +21,8 @@ colours, and must know them.
 Ablations are judged at an early step, beside the main run's checkpoint there, up to which the learning rate is the same in
 all.
 
-Emoji-64: the same at 64×64, by `cyclegan` with its default flags; longer, in bfloat16 and with a judge of smaller patches; and for
-9,000 steps like that with λ = 2, a weaker cycle, chosen by the style of validation pairs at 2,500 steps.
+Emoji-64: the same at 64×64, by `cyclegan` with its default flags; longer, in bfloat16 and with a judge of smaller patches; and
+for 9,000 steps like that with λ = 2, a weaker cycle, which was chosen by the style of validation pairs at 2,500 steps.
 
 Clothes: Fashion-MNIST, 28×28. A is drawings, the lines where Sobel's gradient exceeds a fifth of its largest value in the image,
 of training images 0 to 9,999; B is training images 10,000 to 19,999, so that no pair exists. Judged on the first 1,000 test
@@ -268,7 +268,8 @@ def judge(asked: argparse.Namespace) -> None:
         intervals |= {f"{way}, {name}, {metric}": each for metric, each in reach.items()}
         print(way, name, {metric: round(value, 4) for metric, value in found.items()}, flush=True)
     picture(bench, learned, asked.pair)
-    protocol = " ".join(str(__doc__).split("\n\n")[{"emoji": 3, "emoji-64": 3, "clothes": 5}[asked.pair]].split())
+    first, last = {"emoji": (3, 4), "emoji-64": (3, 5), "clothes": (5, 6)}[asked.pair]
+    protocol = " ".join(" ".join(str(__doc__).split("\n\n")[first:last]).split())
     facts = {**told, "intervals": intervals, "courses": courses, "load_average": os.getloadavg()[0]}
     count = len(bench.test["a2b"])
     print(rows.write_row(f"translation-{asked.pair}", protocol, values, [0], count, results=asked.results, **facts))
