@@ -103,7 +103,6 @@ def network(train: Images, steps: int = 1_200, batch: int = 24) -> Callable[[Ten
         torch.autograd.backward(F.binary_cross_entropy_with_logits(values, truth))
         adam.step()
         slower.step()
-    eyes.eval()
 
     def right(made: Tensor, way: str) -> Tensor:
         with torch.no_grad():

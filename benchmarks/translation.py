@@ -16,8 +16,8 @@ curve for each channel that gives the source set's levels the target set's distr
 target style that has the least squared distance to the input. Nearest pair: the counterpart of the nearest training image of
 the input's own style, which takes pairs, as pix2pix does. The style is said by two judges (style.py), each trained on the
 training images of both: a forest of 300 trees that sees colours and edges, and a network that sees shading and forms and
-knows no exact colours. Before a translation they are shown the held-out emoji, and copies of them with noise, blur or few
-colours, and must know them.
+knows no exact colours. The row says how many of the held-out emoji, and of copies of them with noise, blur or few
+colours, each knows.
 Ablations are judged at an early step, beside the main run's checkpoint there, up to which the learning rate is the same in
 all.
 

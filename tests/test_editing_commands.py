@@ -537,3 +537,8 @@ def test_an_edit_that_may_change_nothing_is_refused(runs, capsys, tmp_path):
 
 def test_an_export_wants_a_folder(runs, capsys):
     assert "say where the files go" in refused(capsys, "export", runs["gan"], "--onnx", "")
+
+
+def test_a_dash_behind_a_value_of_its_own_is_no_list(runs, capsys, tmp_path):
+    words = ["arithmetic", runs["gan"], "--plus", "3", "--minus", "4", "--to", "8", f"--out={tmp_path / 'a.npz'}"]
+    assert "-1,2" in refused(capsys, *words, "-1,2")

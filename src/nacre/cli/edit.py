@@ -14,7 +14,7 @@ from nacre.data.progress import bar
 from nacre.editing.dfi import Edited, Interpolating, interpolate_features, matched, only_where
 from nacre.editing.features import VERBS, Features, features_of
 from nacre.engine import pictures
-from nacre.errors import ConfigError, RunError
+from nacre.errors import CapabilityError, ConfigError, RunError
 from nacre.images import grid
 from nacre.networks import is_image
 from nacre.networks.vgg import load_vgg19
@@ -81,7 +81,10 @@ def features(word: str, model: Pretrained) -> Features:
         return load_vgg19(Path(file).expanduser())
     if word not in ("auto", *VERBS):
         raise ConfigError(f"--features takes auto, {', '.join(VERBS)} or vgg:FILE; got '{word}'.")
-    return features_of(model.module, None if word == "auto" else word)
+    try:
+        return features_of(model.module, None if word == "auto" else word)
+    except CapabilityError as error:
+        raise CapabilityError(f"{error} Or take those of VGG-19, --features vgg:FILE.") from None
 
 
 def mask_of(text: str, size: tuple[int, int]) -> Tensor:

@@ -72,7 +72,7 @@ def _plainly(argv: Sequence[str], lists: Mapping[str, bool]) -> list[str]:
     """`--no-mirror` is `--mirror false`, and `--hidden 512,256` is `--hidden [512,256]`."""
     words: list[str] = []
     for word in argv:
-        if words and words[-1].startswith("--") and re.fullmatch(r"-[\d.][^=]*,.*", word):  # -1,1 is no flag
+        if words and re.fullmatch(r"--[^=]+", words[-1]) and re.fullmatch(r"-[\d.][^=]*,.*", word):  # -1,1 is no flag
             words[-1] += f"={word}"
             continue
         flag, equals, value = word.partition("=")

@@ -21,6 +21,7 @@ from nacre.errors import ConfigError
 from nacre.latent import LatentMixture, spread
 from nacre.networks import is_image
 from nacre.pretrained import Pretrained
+from nacre.protocols import require
 from nacre.run import mixture
 from nacre.run.generate import generate
 from nacre.spec import Field
@@ -146,6 +147,7 @@ def in_numbers(parsed: Any, model: Pretrained, out: Path, count: int, seed: int)
     """Draw samples with their numbers under them, and keep their latents beside: a .npz of the same name."""
     if not is_image(model.shape):
         raise ConfigError("--numbered writes numbers under images, and this run is of vectors; leave it out.")
+    require(model.module, "sample")
     if out.suffix != ".png":
         raise ConfigError(f"--numbered writes numbers under images, into a .png; got {out}.")
     kept = out.with_suffix(".npz")
