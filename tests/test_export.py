@@ -85,6 +85,10 @@ def test_every_model_is_exported_exactly(name, shape, tmp_path):
     written = export_onnx(model, shape, tmp_path)
     assert written
     assert max(each.difference for each in written) <= TOLERANCE
+    for each in written:
+        graph = onnxruntime.InferenceSession(each.path, providers=["CPUExecutionProvider"])
+        assert all(there.shape == each.inputs[there.name] for there in graph.get_inputs())
+        assert [there.shape for there in graph.get_outputs()] == list(each.outputs.values())
 
 
 @pytest.mark.slow

@@ -146,8 +146,14 @@ def _exported(model: nn.Module, verb: str, shape: tuple[int, ...], out: Path, fa
             free = (tuple({0: torch.export.Dim("N")} for _ in example),)
             # Strict: traced from the bytecode. Otherwise `len(x)` would fix the batch size.
             traced = torch.export.export(asked, tuple(example.values()), dynamic_shapes=free, strict=True)
+            named = tuple({0: "N"} for _ in example)
             program = torch.onnx.export(
-                traced, dynamo=True, input_names=list(inputs), output_names=list(outputs), verbose=False
+                traced,
+                dynamo=True,
+                input_names=list(inputs),
+                output_names=list(outputs),
+                dynamic_shapes=named,
+                verbose=False,
             )
         assert program is not None
         notes = {"nacre": __version__, "verb": verb, "inputs": inputs, "outputs": outputs, **facts}
