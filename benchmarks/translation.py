@@ -91,6 +91,13 @@ ABLATED = 1_000
 
 NARROW: Mapping[str, Any] = {"width": 32, "batch_size": 4}
 UNET: Mapping[str, Any] = {**NARROW, "network": "unet", "judge_layers": 2}
+LIFTED: Mapping[str, Any] = {
+    "precision": "bf16",
+    "judge_layers": 2,
+    "batch_size": 4,
+    "judge_edges": 32.0,
+    "instance_noise": 0.008,
+}
 CUT: Mapping[str, Any] = {**UNET, "steps": 2_000, "lr_schedule": "constant"}
 COURSES: Mapping[str, Mapping[str, Course]] = {
     "emoji": {
@@ -105,6 +112,7 @@ COURSES: Mapping[str, Mapping[str, Course]] = {
         "cyclegan": Course("cyclegan", {}),
         "longer": Course("cyclegan", {"precision": "bf16", "judge_layers": 2, "steps": 18_000}),
         "weak-cycle": Course("cyclegan", {"precision": "bf16", "judge_layers": 2, "cycle": 2.0, "steps": 9_000}),
+        "edges": Course("cyclegan", {**LIFTED, "steps": 8_000}),
     },
     "clothes": {"clothes": Course("cyclegan", {**UNET, "steps": 2_000, "identity": 0.0})},
 }
@@ -359,7 +367,7 @@ def picture(bench: Bench, learned: dict[tuple[str, str], Tensor], pair: str) -> 
     for way, x in bench.test.items():
         some = torch.arange(len(x))[:: -(-len(x) // SHOWN)] if pair != "clothes" else torch.arange(SHOWN)
         shown = [
-            learned[way, name] for name in ("cyclegan", "weak-cycle", "clothes", "pix2pix") if (way, name) in learned
+            learned[way, name] for name in ("cyclegan", "edges", "clothes", "pix2pix") if (way, name) in learned
         ]
         lines += [each[some] for each in (x, *shown, bench.test[BACK[way]])]
     columns = len(lines[0])

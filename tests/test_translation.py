@@ -1,7 +1,9 @@
 """Two sides: their data, translators and judges, image pools, and weights of the authors' code."""
 
 import json
+import math
 import shutil
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -118,6 +120,32 @@ def test_a_judge_sees_patches_of_the_published_sizes():
     seen = slope[0, 0].abs().sum(0).nonzero()
     assert int(seen.max() - seen.min()) + 1 == 34
     assert [translation.fitting_layers((3, side, side)) for side in (16, 28, 32, 64, 128)] == [1, 1, 2, 3, 3]
+
+
+def test_a_judge_sees_the_steps_between_pixels_lifted():
+    judge = translation.patch_judge(1, (1, 16, 16), edges=32.0)
+    judge.model = nn.Identity()
+    shade = torch.linspace(0, 15 / 255, 16).expand(1, 1, 16, 16)
+    image, across, down = judge(shade)[0]
+    torch.testing.assert_close(image, 2 * shade[0, 0] - 1)
+    torch.testing.assert_close(across[:, :15], torch.full((16, 15), math.tanh(32 / 255)))
+    assert not across[:, 15].any() and not down.any()
+
+
+def test_all_that_judges_see_has_noise_of_the_step_and_translations_have_none():
+    shown = []
+    model = CycleGAN((3, 16, 16), width=4, judge_width=4, blocks=1, pool=0, instance_noise=0.1)
+    for judge in (model.judge_a, model.judge_b):
+        judge.register_forward_pre_hook(lambda _, given: shown.append(given[0].detach()))
+    batch = (torch.rand(64, 3, 16, 16), torch.rand(64, 3, 16, 16))
+    for objective in model.objectives():
+        step = Step(torch.tensor(0), seeds.noises(objective.draws, objective.name, rows=range(64)))
+        objective.loss(batch, step)
+    fakes = [model.translate(batch[0], "a2b"), model.translate(batch[1], "b2a")]
+    clean = [fakes[0], fakes[1], batch[0], fakes[1], batch[1], fakes[0]]
+    noises = [seen - image.detach() for seen, image in zip(shown, clean, strict=True)]
+    assert all(abs(float(noise.std()) - 0.1) < 0.002 for noise in noises)
+    assert not any(torch.equal(one, other) for one, other in combinations(noises, 2))
 
 
 def test_a_resize_leaves_no_dots_where_a_deconvolution_does():

@@ -158,7 +158,9 @@ def halvings(shape: Shape) -> int:
     return max(2, min(DEEPEST, int(math.log2(min(shape[1:]))) - 1))
 
 
-def patch_judge(channels: int, shape: Shape, *, width: int = 64, layers: int | None = None) -> "PatchJudge":
+def patch_judge(
+    channels: int, shape: Shape, *, width: int = 64, layers: int | None = None, edges: float = 0.0
+) -> "PatchJudge":
     """A judge of overlapping patches: (N, C, H, W) in [0, 1] ↦ (N, 1, h, w), a number a patch. Isola et al. 2017, 6.1.2.
 
     Args:
@@ -167,25 +169,36 @@ def patch_judge(channels: int, shape: Shape, *, width: int = 64, layers: int | N
         width: channels of its first layer.
         layers: convolutions of stride 2: 3 see patches of 70×70 pixels, 2 of 34×34, 1 of 16×16. By default as many as see
             hardly more than the image.
+        edges: how far steps between pixels are lifted for it (`PatchJudge`).
     """
     layers = fitting_layers(shape) if layers is None else layers
-    judge: list[nn.Module] = [nn.Conv2d(channels, width, 4, 2, 1), nn.LeakyReLU(0.2)]
+    judge: list[nn.Module] = [nn.Conv2d(3 * channels if edges else channels, width, 4, 2, 1), nn.LeakyReLU(0.2)]
     for level in range(1, layers + 1):
         stride = 2 if level < layers else 1
         before, after = channels_at(level - 1, width), channels_at(level, width)
         judge += [nn.Conv2d(before, after, 4, stride, 1, bias=False), instance_norm(after), nn.LeakyReLU(0.2)]
-    return PatchJudge(nn.Sequential(*judge, nn.Conv2d(channels_at(layers, width), 1, 4, 1, 1)).apply(initialise))
+    network = nn.Sequential(*judge, nn.Conv2d(channels_at(layers, width), 1, 4, 1, 1))
+    return PatchJudge(network.apply(initialise), edges)
 
 
 class PatchJudge(nn.Module):
-    """A network over images in [-1, 1], asked about images in [0, 1]."""
+    """A network over images in [-1, 1], asked about images in [0, 1].
 
-    def __init__(self, network: nn.Sequential) -> None:
+    Args:
+        network: of the images' channels, or of three times as many where there are edges.
+        edges: κ > 0 shows it tanh(κ Δ) of the steps Δ from each pixel to the next beside and below as well; 0 images alone.
+    """
+
+    def __init__(self, network: nn.Sequential, edges: float = 0.0) -> None:
         super().__init__()
-        self.model = network
+        self.model, self.edges = network, edges
 
     def forward(self, x: Tensor) -> Tensor:
-        values: Tensor = self.model(2 * x - 1)
+        seen = 2 * x - 1
+        if self.edges:
+            across, down = F.pad(x.diff(dim=3), (0, 1, 0, 0)), F.pad(x.diff(dim=2), (0, 0, 0, 1))
+            seen = torch.cat([seen, *(torch.tanh(self.edges * steps).to(seen.dtype) for steps in (across, down))], 1)
+        values: Tensor = self.model(seen)
         return values
 
 
