@@ -129,7 +129,8 @@ def test_a_judge_sees_the_steps_between_pixels_lifted():
     image, across, down = judge(shade)[0]
     torch.testing.assert_close(image, 2 * shade[0, 0] - 1)
     torch.testing.assert_close(across[:, :15], torch.full((16, 15), math.tanh(32 / 255)))
-    assert not across[:, 15].any() and not down.any()
+    assert not across[:, 15].any()
+    assert not down.any()
 
 
 def test_all_that_judges_see_has_noise_of_the_step_and_translations_have_none():
