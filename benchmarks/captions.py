@@ -77,8 +77,8 @@ STAGES: dict[str, list[tuple[int, dict[str, Any]]]] = {
 """Steps at which a run is forked, and with what: first it is a run at the model's own learning rates."""
 
 STEPS = {"digits": 25_000, "emoji": 10_000, "emoji-sentences": 6_000}
-TRUNCATION = 1.0
-"""Latents in ±1 alone, beside those as they are drawn."""
+WAYS: dict[str, dict[str, Any]] = {"made": {}, "truncated": {"truncation": 1.0}, "chosen": {"reject_worst": 0.75}}
+"""Samples as they are drawn, with latents in ±1 alone, and those of four times as many that the model finds to fit best."""
 
 EACH, CANDIDATES, DRAWS, RESAMPLES, SHOWN = 8, 100, 10, 1_000, 64
 STYLES = ("noto", "twemoji")
@@ -96,9 +96,9 @@ def source_of(name: str, data: Path, runs: Path) -> str:
     return str(colored_digits.write(runs / "digits.npz", f"mnist:{data / 'mnist'}"))
 
 
-def imagined(model: nacre.Pretrained, captions: list[str], truncation: float | None = None) -> Tensor:
+def imagined(model: nacre.Pretrained, captions: list[str], **way: Any) -> Tensor:
     """`EACH` samples of each caption: (captions · EACH, C, H, W)."""
-    return model.imagine(*captions, count=EACH, truncation=truncation)
+    return model.imagine(*captions, count=EACH, **way)
 
 
 # Digits
@@ -109,12 +109,13 @@ def judge_digits(model: nacre.Pretrained, data: Path, picture: Path) -> dict[str
     source = f"mnist:{data / 'mnist'}"
     judge, (learned, held_out) = colored_digits.Judge(source), colored_digits.scenes()
     others, values = learned[:: len(learned) // len(held_out)], {}
-    for name, chosen, limit in (
-        ("held_out", held_out, None),
-        ("truncated", held_out, TRUNCATION),
-        ("trained_on", others, None),
+    for name, chosen, way in (
+        ("held_out", held_out, {}),
+        ("truncated", held_out, WAYS["truncated"]),
+        ("chosen", held_out, WAYS["chosen"]),
+        ("trained_on", others, {}),
     ):
-        made = imagined(model, [scene.caption for scene in chosen], limit)
+        made = imagined(model, [scene.caption for scene in chosen], **way)
         told = [scene for scene in chosen for _ in range(EACH)]
         values |= {f"{name}/{part}": right for part, right in shares(judge(made).right(told)).items()}
         if name == "held_out":
@@ -206,11 +207,11 @@ def judge_emoji(model: nacre.Pretrained, data: Path, runs: Path, picture: Path) 
     """R-precision and groups of samples, of real images, and of training images with the nearest captions."""
     referee, bench = referee_of(data, runs), bench_of(data, STYLES[0])
     test, bases, groups = bench.test, bench.bases, bench.test.groups.numpy()
-    made, real = imagined(model, test.captions), images.to_float(test.images)
+    made = {name: imagined(model, test.captions, **way) for name, way in WAYS.items()}
+    real = images.to_float(test.images)
     near = images.to_float(bench.train.images[nearest(model, test.captions, bench.train.captions)])
     values: dict[str, Any] = {}
-    truncated = imagined(model, test.captions, TRUNCATION)
-    for name, shown in (("made", made), ("truncated", truncated), ("real", real), ("nearest_caption", near)):
+    for name, shown in {**made, "real": real, "nearest_caption": near}.items():
         found = retrieved(referee.cosines(shown, test.captions).numpy(), bases)
         named = referee.groups(shown).view(len(groups), -1) == test.groups[:, None]
         told = named.double().mean(1).numpy()
@@ -218,9 +219,9 @@ def judge_emoji(model: nacre.Pretrained, data: Path, runs: Path, picture: Path) 
         values |= {f"{name}/r_precision_by_base": float(np.mean([found[bases == base].mean() for base in set(bases)]))}
         values |= {f"{name}/{key}": value for key, value in resampled(found, told, groups, bases).items()}
         values |= {f"{name}/group: {bench.groups[each]}": float(told[groups == each].mean()) for each in set(groups)}
-    for name in ("made", "truncated"):
+    for name in made:
         values[f"{name}/r_precision_of_real"] = values[f"{name}/r_precision"] / values["real/r_precision"]
-    pictures.save(picture, page(pairs_of(test.captions, bases, made[::EACH], real)))
+    pictures.save(picture, page(pairs_of(test.captions, bases, made["made"][::EACH], real)))
     return values | {"captions": len(test.captions), "base_names": int(bases.max()) + 1}
 
 

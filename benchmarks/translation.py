@@ -366,9 +366,7 @@ def picture(bench: Bench, learned: dict[tuple[str, str], Tensor], pair: str) -> 
     lines = []
     for way, x in bench.test.items():
         some = torch.arange(len(x))[:: -(-len(x) // SHOWN)] if pair != "clothes" else torch.arange(SHOWN)
-        shown = [
-            learned[way, name] for name in ("cyclegan", "edges", "clothes", "pix2pix") if (way, name) in learned
-        ]
+        shown = [learned[way, name] for name in ("cyclegan", "edges", "clothes", "pix2pix") if (way, name) in learned]
         lines += [each[some] for each in (x, *shown, bench.test[BACK[way]])]
     columns = len(lines[0])
     factor = 1 if pair == "emoji-64" else 2

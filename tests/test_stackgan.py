@@ -11,6 +11,7 @@ from PIL import Image
 import nacre
 from nacre import cli
 from nacre.data import captions
+from nacre.data.sentences import reader_of
 from nacre.data.stream import WRONG, Captioned, Stream
 from nacre.engine.settings import Training
 from nacre.engine.update import Update
@@ -303,6 +304,25 @@ def test_prompts_on_the_command_line(run, tmp_path, capsys):
     )
 
 
+def test_of_the_images_of_a_prompt_those_that_fit_it_best_are_kept_in_their_order(run):
+    model = nacre.load(run)
+    every = model.imagine("red square", "blue square", count=10).view(2, 10, 3, *model.shape[1:])
+    kept = model.imagine("red square", "blue square", count=4, reject_worst=0.6, batch_size=3).view(
+        2, 4, *every.shape[2:]
+    )
+    told = torch.from_numpy(reader_of(model.module)(["red square", "blue square"]))
+    with torch.no_grad():
+        cosines = [model.module.eye(x) @ text for x, text in zip(every, model.module.read(told), strict=True)]
+    for items, of, chosen in zip(every, cosines, kept, strict=True):
+        torch.testing.assert_close(chosen, items[of.topk(4).indices.sort().values])
+
+
+def test_a_model_whose_encoder_never_learned_rejects_nothing():
+    model = StackGAN((3, 16, 16), words=16, matching_steps=0, **TINY)
+    with pytest.raises(CapabilityError, match="has not learned which text an image goes with"):
+        model.fitting(torch.rand(2, 3, 16, 16), torch.rand(2, 128))
+
+
 @pytest.mark.parametrize(
     ("flags", "sentence"),
     [
@@ -313,6 +333,8 @@ def test_prompts_on_the_command_line(run, tmp_path, capsys):
         (["--to", "blue"], "give both"),
         (["--prompts", "no-such-file.txt"], "cannot be read as text"),
         (["--prompt", "red", "--to", "blue", "-n", "1"], "two steps at least"),
+        (["--prompt", "red", "--to", "blue", "-n", "3", "--reject-worst", ".5"], "nothing of it can be rejected"),
+        (["--prompt", "red", "--reject-worst", "1"], "from 0 to below 1, got 1"),
     ],
 )
 def test_prompts_that_cannot_be_meant(run, flags, sentence, capsys):

@@ -82,13 +82,14 @@ class Pretrained:
         seed: int = 0,
         steps: int = 0,
         truncation: float | None = None,
+        reject_worst: float = 0.0,
         batch_size: int = sampling.CHUNK,
         text_encoder: str | None = None,
     ) -> Tensor:
         """`count` images of each prompt, of a model that learned from captions: (prompts · count, *shape), prompt by prompt.
 
-        Image i of every prompt has the same latent. Words that training never saw are read by their letters, or by the
-        sentence encoder that the model was trained with.
+        Image i of every prompt has the same latent, where none is rejected. Words that training never saw are read by their
+        letters, or by the sentence encoder that the model was trained with.
 
         Args:
             prompts: texts.
@@ -96,10 +97,12 @@ class Pretrained:
             seed: of the latents.
             steps: images on the way from one prompt to the next, both included; 0 for the prompts alone.
             truncation: as in `sample`.
+            reject_worst: share of `count` / (1 - share) candidates that go with the prompt worst, by what the model has
+                learned of texts and images, and are turned away. Not on a walk.
             text_encoder: folder of the model's sentence encoder, if it is no longer where it was.
 
         Raises:
-            CapabilityError: the model has read no captions.
+            CapabilityError: the model has read no captions, or is to reject and never learned by what.
             ConfigError: no prompt, an empty one, or fewer than two to walk between; the sentence encoder is another one.
         """
         module = self.module
@@ -113,6 +116,11 @@ class Pretrained:
             raise ConfigError("a walk takes two prompts and two steps at least.")
         if count < 1:
             raise ConfigError(f"the number of images must be 1 or more, got {count}.")
+        sampling.check_share(reject_worst)
+        if steps and reject_worst:
+            raise ConfigError(
+                "a walk is of one latent, and nothing of it can be rejected; leave --reject-worst or --to out."
+            )
         told = torch.from_numpy(reader_of(module, text_encoder)(prompts))
         with sampling.evaluating(module):
             vectors = module.read(told.to(device_of(module))).cpu()
@@ -120,8 +128,11 @@ class Pretrained:
             shares = torch.linspace(0, 1, steps)[:, None]
             ways = [torch.lerp(one, other, shares) for one, other in pairwise(vectors)]
             vectors = torch.nn.functional.normalize(torch.cat(ways), dim=1)
+        rest: dict[str, Any] = {"seed": seed, "chunk": batch_size, "truncation": truncation}
+        if reject_worst:
+            return sampling.best_fitting(module, vectors, count, reject_worst=reject_worst, **rest)
         texts, numbers = vectors.repeat_interleave(count, 0), torch.arange(count).repeat(len(vectors))
-        return sampling.imagine(module, texts, numbers, seed=seed, chunk=batch_size, truncation=truncation)
+        return sampling.imagine(module, texts, numbers, **rest)
 
     def unknown_words(self, prompt: str) -> list[str]:
         """The words of a prompt that the captions of training never had."""

@@ -161,7 +161,8 @@ class SamplesFromText(Protocol):
 
     Captions are (N, words, features) integers, as `data.captions` makes them, or (N, D) vectors of the sentence encoder that
     `text_encoder` and `text_origin` name (`data.sentences`). `words` is 0 where the model was built without;
-    `remember` keeps some to sample from when no text is given.
+    `remember` keeps some to sample from when no text is given; `fitting` says how well images (N, *shape) go with what was
+    read, (N, …), the more the better: (N,).
     """
 
     words: int
@@ -169,6 +170,8 @@ class SamplesFromText(Protocol):
     def remember(self, captions: Tensor) -> None: ...
 
     def read(self, captions: Tensor) -> Tensor: ...
+
+    def fitting(self, x: Tensor, texts: Tensor) -> Tensor: ...
 
     def sample(self, noise: Mapping[str, Tensor]) -> Tensor: ...
 

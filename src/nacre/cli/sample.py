@@ -49,7 +49,8 @@ OWN = [
         "reject_worst",
         float,
         0.0,
-        "share of the candidates, in [0, 1), that the model's own discriminator turns away, 256 being kept at a time",
+        "share of the candidates, in [0, 1), that the model's own discriminator turns away, 256 being kept at a time; "
+        "of --prompt: that go with the text worst, by what the model has learned of texts and images",
     ),
     Field(
         "format",
@@ -177,17 +178,17 @@ def of_prompts(parsed: Any, model: Pretrained) -> int:
     Raises:
         ConfigError: flags that do not go together, or a file that cannot be read.
     """
-    others = ("label", "data", "components", "format", "reject_worst", "numbered", "shards", "shard")
+    others = ("label", "data", "components", "format", "numbered", "shards", "shard")
     given = [name for name in others if getattr(parsed, name)]
     if given or parsed.prior == "gmm" or (parsed.prompt is not None and parsed.prompts is not None):
         raise ConfigError(
-            "--prompt or --prompts goes with -n, --seed, --to, --truncation, --text-encoder and --out alone."
+            "--prompt or --prompts goes with -n, --seed, --to, --truncation, --reject-worst, --text-encoder and --out alone."
         )
     prompts = _prompts(parsed)
     unread = sorted({word for prompt in prompts for word in model.unknown_words(prompt)})
     count = (8 if len(prompts) == 1 or parsed.to else 4) if parsed.n is None else parsed.n
     rest = {"seed": parsed.seed or 0, "truncation": parsed.truncation, "batch_size": using.batch_size(parsed)}
-    rest |= {"text_encoder": parsed.text_encoder}
+    rest |= {"text_encoder": parsed.text_encoder, "reject_worst": parsed.reject_worst or 0.0}
     walk = parsed.to is not None
     out = Path(parsed.out or "samples.png")
     using.check_numbered(out, count if walk else count * len(prompts))

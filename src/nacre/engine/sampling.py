@@ -98,6 +98,56 @@ def imagine(
         return torch.cat([part(rows) for rows in chunks(0, len(texts), chunk)])
 
 
+def best_fitting(
+    model: nn.Module,
+    texts: Tensor,
+    count: int,
+    *,
+    reject_worst: float,
+    seed: int = 0,
+    chunk: int = CHUNK,
+    truncation: float | None = None,
+) -> Tensor:
+    """`count` samples for each text, of `count` / (1 - share) candidates those that the model finds to fit best, in order.
+
+    As DALL-E's are chosen by CLIP (Ramesh et al. 2021, section 2.6), with what the model itself has learned of texts and images.
+
+    Args:
+        model: samples from text.
+        texts: (N, …) as the model's `read` gives them.
+        reject_worst: the share.
+        seed, chunk, truncation: as in `draw`.
+
+    Returns:
+        (N · count, *shape), text by text.
+    """
+    candidates = math.ceil(round(count / (1 - reject_worst), 9))
+    kept = []
+    for text in texts:
+        told, numbers = text.expand(candidates, *text.shape), torch.arange(candidates)
+        made = imagine(model, told, numbers, seed=seed, chunk=chunk, truncation=truncation)
+        fitting = torch.cat(
+            [_fitting(model, made[part.start : part.stop], text) for part in chunks(0, candidates, chunk)]
+        )
+        kept.append(made[fitting.argsort(descending=True, stable=True)[:count].sort().values])
+    return torch.cat(kept)
+
+
+def _fitting(model: nn.Module, items: Tensor, text: Tensor) -> Tensor:
+    """How well items go with one text: (N,) on the CPU."""
+    device, dtype = device_of(model), dtype_of(model)
+    told = text.to(device, dtype).expand(len(items), *text.shape)
+    with evaluating(model):
+        fitting: Tensor = model.fitting(items.to(device, dtype), told)  # type: ignore[operator]
+    return fitting.cpu()
+
+
+def check_share(reject_worst: float) -> None:
+    """Raise a ConfigError unless a share can be rejected."""
+    if not 0 <= reject_worst < 1:
+        raise ConfigError(f"the share to reject must be from 0 to below 1, got {reject_worst:g}.")
+
+
 def draw(
     model: nn.Module,
     rows: range,
@@ -123,8 +173,7 @@ def draw(
         CapabilityError: the model does not sample, or is to reject and has no judge.
         ConfigError: a label that means nothing to the model, or a number out of range.
     """
-    if not 0 <= reject_worst < 1:
-        raise ConfigError(f"the share to reject must be from 0 to below 1, got {reject_worst:g}.")
+    check_share(reject_worst)
     if not reject_worst:
         return _with_labels(model, rows, seed, chunk, label, truncation)
     judge, candidates = require(model, "realness"), math.ceil(SELECTED / (1 - reject_worst))

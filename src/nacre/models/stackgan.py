@@ -14,10 +14,10 @@ from nacre import augment as augmentation
 from nacre import losses
 from nacre.data.captions import BUCKETS, FEATURES
 from nacre.data.sentences import sentence_encoder
-from nacre.errors import ConfigError, at_least
+from nacre.errors import CapabilityError, ConfigError, at_least
 from nacre.networks import Shape, is_image
 from nacre.networks.text import ImageEncoder, SentenceReader, TextEncoder
-from nacre.networks.tree import ScaleJudge, Tree, initialise, scale_shapes, smaller
+from nacre.networks.tree import ScaleJudge, Tree, color_distance, initialise, scale_shapes, smaller
 from nacre.protocols import ALWAYS, Batch, Logs, Objective, Step
 from nacre.seeds import category, normal, uniform
 
@@ -259,6 +259,18 @@ class StackGAN(nn.Module):
         vectors: Tensor = self.text(captions)
         return vectors
 
+    def fitting(self, x: Tensor, texts: Tensor) -> Tensor:
+        """How well images go with texts, as the text encoder has learned it: the cosines of (N, *shape) and (N, text_dim), (N,).
+
+        Raises:
+            CapabilityError: the model has never learned which caption belongs to which image.
+        """
+        if not self.matching_steps:
+            raise CapabilityError(
+                "this model has not learned which text an image goes with (--matching-steps 0), so it cannot reject by it."
+            )
+        return (texts * self.eye(x)).sum(1)
+
     def realness(self, x: Tensor) -> Tensor:
         """The logit of the judge of the full size, without text: (N, *shape) ↦ (N,)."""
         judge = self.scale_judges()[-1]
@@ -280,17 +292,3 @@ def shown(sizes: list[Tensor], noise: Tensor | None) -> list[Tensor]:
     if noise is None:
         return sizes
     return [(augmentation.moved_and_cut(2 * x - 1, noise) + 1) / 2 for x in sizes]
-
-
-def color_distance(small: Tensor, large: Tensor) -> Tensor:
-    """Of two sizes of images: ‖μ - μ'‖² + 5 ‖Σ - Σ'‖², μ and Σ of an image's pixels; the smaller one is the model. Eq. 10."""
-    (mean, covariance), (wanted, spread) = moments(large), moments(small.detach())
-    return F.mse_loss(mean, wanted) + 5 * F.mse_loss(covariance, spread)
-
-
-def moments(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and covariance of the colours of an image, in [-1, 1]: (N, C, H, W) ↦ (N, C) and (N, C, C)."""
-    pixels = 2 * x.flatten(2) - 1
-    mean = pixels.mean(2)
-    centered = pixels - mean.unsqueeze(2)
-    return mean, centered @ centered.transpose(1, 2) / pixels.shape[2]

@@ -192,3 +192,17 @@ def initialise(module: nn.Module) -> None:
     elif isinstance(module, nn.BatchNorm2d):
         nn.init.normal_(module.weight, 1.0, 0.02)
         nn.init.zeros_(module.bias)
+
+
+def color_distance(small: Tensor, large: Tensor) -> Tensor:
+    """Of two sizes of images: ‖μ - μ'‖² + 5 ‖Σ - Σ'‖², μ and Σ of an image's pixels; the smaller one is the model. Eq. 10."""
+    (mean, covariance), (wanted, spread) = moments(large), moments(small.detach())
+    return F.mse_loss(mean, wanted) + 5 * F.mse_loss(covariance, spread)
+
+
+def moments(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and covariance of the colours of an image, in [-1, 1]: (N, C, H, W) ↦ (N, C) and (N, C, C)."""
+    pixels = 2 * x.flatten(2) - 1
+    mean = pixels.mean(2)
+    centered = pixels - mean.unsqueeze(2)
+    return mean, centered @ centered.transpose(1, 2) / pixels.shape[2]
