@@ -8,8 +8,8 @@ the folder that holds mnist/, emoji-noto-64.zip and emoji-twemoji-64.zip. Traini
 
 Digits protocol: 20,000 training digits in the colours of 448 captions, 32×32 (benchmarks/colored_digits.py, which says how the
 judge reads them); 8 samples of each of the 112 captions that were held out, latents as drawn, (truncated) in ±1 alone, and
-(chosen) of 32 as drawn the 8 that the model finds to fit best, 8 of each of the first 112 others, and real test digits in held-out
-captions; right if digit and both colours are. Intervals are over captions.
+(chosen) of 32 as drawn the 8 that the model finds to fit best, 8 of each of the first 112 others, and real test digits in
+held-out captions; right if digit and both colours are. Intervals are over captions.
 
 Emoji protocol: Noto at 32×32, 2,348 to train on, 205 held out with their captions; 8 samples of each, latents as drawn,
 (truncated) in ±1 alone, and (chosen) of 32 as drawn the 8 that the model finds to fit best. The referee
