@@ -108,7 +108,7 @@ def test_moments_that_no_longer_count_are_zero_and_no_weight_moves_for_it():
     torch.testing.assert_close(ours, plain)
 
 
-@pytest.mark.parametrize("again", [3, 64, 100, 200])
+@pytest.mark.parametrize("again", [3, 64, 100, 200, 383])
 def test_moments_vanish_at_the_same_steps_in_a_run_that_was_stopped(again):
     (whole, one), (parts, other) = (stale(partial(Adam, lr=0.01), 400, again=at) for at in (-1, again))
     assert torch.equal(whole, parts)

@@ -55,7 +55,13 @@ class _FusedAdam:
         if self.state is not self.optimizer.state:
             self.optimizer.step()
             self.gather()
-            return
+        else:
+            self.descend()
+        if self.done % SWEEP == 0:
+            self.sweep()
+
+    def descend(self) -> None:
+        """One call of the kernel a group."""
         with torch.no_grad():
             self.counts.add_(1)
             for group, (parameters, means, squares, steps) in zip(self.optimizer.param_groups, self.lists, strict=True):
@@ -75,8 +81,6 @@ class _FusedAdam:
                     maximize=group["maximize"],
                 )
             self.done += 1
-            if self.done % SWEEP == 0:
-                self.sweep()
 
     def sweep(self) -> None:
         """Make zero what no longer counts."""
