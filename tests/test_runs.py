@@ -346,11 +346,17 @@ class Mine(nn.Module):
         self.part, self.fault = nn.Linear(1, 1), fault
     def objectives(self):
         over = ("nothing",) if self.fault == "over" else ("part",)
-        return [] if self.fault == "empty" else [Objective(name="only", loss=self.loss, over=over)]
+        row = Objective(name="only", loss=self.loss, over=over)
+        return {"empty": [], "twice": [row, row]}.get(self.fault, [row])
     def loss(self, x, step):
         if self.fault == "raises":
             raise ValueError("a bug of mine")
-        return self.part(torch.ones(1, 1)).square().mean(), {}
+        error = self.part(torch.ones(2, 1)).square()
+        if self.fault == "no gradient":
+            error = error.detach()
+        if self.fault == "no number":
+            return error, {}
+        return error.mean(), {"each": error.flatten()} if self.fault == "part" else {}
 """
 
 
@@ -360,10 +366,21 @@ def mine(tmp_path):
     return f"{tmp_path / 'mine.py'}:Mine"
 
 
-@pytest.mark.parametrize(("fault", "error"), [("over", ConfigError), ("empty", ConfigError), ("raises", ValueError)])
-def test_a_model_that_cannot_train_costs_no_older_run(fault, error, mine, tmp_path):
+@pytest.mark.parametrize(
+    ("fault", "error", "sentence"),
+    [
+        ("over", ConfigError, "is over 'nothing'"),
+        ("empty", ConfigError, "has no objectives"),
+        ("raises", ValueError, "a bug of mine"),
+        ("part", ConfigError, r"'each' of objective 'only' should be one number, got a tensor of shape \(2,\)"),
+        ("no gradient", ConfigError, "the loss of objective 'only' has no gradient"),
+        ("no number", ConfigError, "the loss of objective 'only' should be one number"),
+        ("twice", ConfigError, "several objectives called 'only'"),
+    ],
+)
+def test_a_model_that_cannot_train_costs_no_older_run(fault, error, sentence, mine, tmp_path):
     run = nacre.train("ae", out=tmp_path / "run", **{**QUICK, "steps": 10}, **TINY["ae"])
-    with pytest.raises(error):
+    with pytest.raises(error, match=sentence):
         nacre.train(mine, fault=fault, out=run.path, overwrite=True, **QUICK)
     assert final(run, 10)["step"] == 10
     assert nacre.load(run).shape == (1, 8, 8)

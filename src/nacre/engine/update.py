@@ -132,13 +132,10 @@ class Update:
         try:
             results = [self.descend(part, moment) for part, moment in self.micro_batches(step, batch)]
         except RuntimeError as error:
-            if "not have been used in the graph" not in str(error):
+            meant = _meant(str(error), self.objective)
+            if meant is None:
                 raise
-            parts = ", ".join(self.objective.over)
-            raise ConfigError(
-                f"the loss of objective '{self.objective.name}' does not use all the parameters of {parts}; name in `over` "
-                "only what it should move."
-            ) from error
+            raise ConfigError(f"the loss of objective '{self.objective.name}' {meant}") from error
         self.hand_on(step, [logs for _, logs in results])
         if len(results) == 1:
             return results[0]
@@ -209,8 +206,26 @@ def in_motion(
         ConfigError: a row cannot be played.
     """
     handed = Handed()
-    table: Iterable[Objective] = model.objectives()  # type: ignore[operator]
+    table: list[Objective] = list(model.objectives())  # type: ignore[operator]
+    names = [objective.name for objective in table]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise ConfigError(
+            f"{type(model).__name__} has several objectives called '{twice[0]}', and a checkpoint keeps an optimizer by its "
+            "objective's name; give each a name of its own."
+        )
     return [Update(model, objective, training, backend, ranks, clock, handed) for objective in table]
+
+
+def _meant(error: str, objective: Objective) -> str | None:
+    """What torch means where it will not differentiate a loss, as the end of a sentence; None for any other error."""
+    parts = ", ".join(objective.over)
+    if "not have been used in the graph" in error:
+        return f"does not use all the parameters of {parts}; name in `over` only what it should move."
+    if "does not require grad" in error:
+        return f"has no gradient; compute it from {parts} in torch throughout, without detach() or no_grad()."
+    if "only for scalar outputs" in error:
+        return "should be one number, got a tensor of several; take its mean."
+    return None
 
 
 def _each(function: Callable[[Tensor], Tensor], batch: Batch) -> Batch:

@@ -26,6 +26,7 @@ from nacre.data.stream import Batches
 from nacre.engine import checkpoint, folder, loop, numerics
 from nacre.engine.average import Average, tensors
 from nacre.engine.clock import Clock
+from nacre.engine.ledger import Ledger
 from nacre.engine.log import read as read_log
 from nacre.engine.ranks import ALONE, Ranks, batch_norms, synchronise
 from nacre.engine.record import Record
@@ -36,6 +37,7 @@ from nacre.engine.validate import Score, spread
 from nacre.errors import ConfigError, Interrupted, TrainingError
 from nacre.metrics.verdicts import Facts, Verdict
 from nacre.networks import memory_format
+from nacre.protocols import Logs
 from nacre.run.labels import labels_of, rows_of
 from nacre.run.place import called, stem
 from nacre.run.streams import both_rows, described, sides_of, words_of
@@ -249,24 +251,39 @@ def trial(session: Session) -> float:
     """Play each objective a few times on a copy of the model, for a second at most; returns seconds a step of the whole run.
 
     An objective counts as often as it has its turn, also where that is long after the first steps.
+
+    Raises:
+        ConfigError: an objective cannot be played, or what it reports cannot be written down.
     """
     model, steps = copy.deepcopy(session.model), session.training.steps or 1
     updates = updates_of(dataclasses.replace(session, ranks=ALONE), model)
     turns = lengths(updates, steps)
     updates = [update for update in updates if turns[update.objective.name]]
     rounds: list[list[float]] = []
+    ledger = Ledger()
     with torch.random.fork_rng(devices=[]), numerics.applied(session.stream.device):
         while len(rounds) < 20 and sum(map(sum, rounds)) < 1:
             step, marks = len(rounds), [time.perf_counter()]
             batch = session.stream.batch(step)
             marks.append(time.perf_counter())
             for update in updates:
-                update(step, batch)
+                _try_to_note(ledger, update.objective.name, step, update(step, batch))
                 marks.append(time.perf_counter())
             rounds.append([after - before for before, after in pairwise(marks)])
     shares = [1.0, *(turns[update.objective.name] / steps for update in updates)]
     means = map(statistics.mean, zip(*rounds[len(rounds) > 1 :], strict=True))
     return sum(share * mean for share, mean in zip(shares, means, strict=True))
+
+
+def _try_to_note(ledger: Ledger, objective: str, step: int, logs: Logs) -> None:
+    """Put what an objective reported into a ledger. Raises ConfigError if it is more than a number a part."""
+    for name, part in logs.items():
+        if part.ndim:
+            raise ConfigError(
+                f"'{name}' of objective '{objective}' should be one number, got a tensor of shape {tuple(part.shape)}; "
+                "take its mean."
+            )
+    ledger.add(objective, step, logs)
 
 
 def _record(path: Path, session: Session, updates: list[Update], average: Average, start: int, since: int) -> Record:
