@@ -14,6 +14,7 @@ from nacre.cli import main
 from nacre.contract import check_model, resume_is_exact
 from nacre.contract.subject import BATCH, Subject
 from nacre.engine import sampling
+from nacre.engine.average import Average
 from nacre.engine.settings import Training
 from nacre.engine.update import Update, in_motion
 from nacre.errors import ConfigError, ShapeError
@@ -366,6 +367,19 @@ def test_spectral_norms_move_after_a_step_and_not_within_a_loss():
     assert torch.equal(norm.left, before)
     adversarial.advance(model.discriminator)
     assert not torch.equal(norm.left, before)
+
+
+def test_spectral_norms_of_averaged_weights_are_their_own():
+    torch.manual_seed(0)
+    model = GAN((2,), spectral_norm=True, hidden=(16, 16), r1=0.0)
+    average, update = Average(model, 0.999), Update(model, model.objectives()[0], Training(steps=300, batch_size=BATCH))
+    for step in range(300):
+        update(step, items((2,)).float())
+        average.update(step)
+    norms = [norm for _, norm in adversarial.spectral_norms(average.model)]
+    assert [vector.norm().item() for norm in norms for vector in norm.buffers()] == pytest.approx([1] * 6)
+    weights = [layer.weight for layer in layers(average.model.discriminator, nn.Linear)]
+    assert [torch.linalg.matrix_norm(weight, 2).item() for weight in weights] == pytest.approx([1] * 3, abs=0.03)
 
 
 def test_augmentation_with_numbers_in_the_middle_changes_nothing():

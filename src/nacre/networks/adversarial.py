@@ -217,11 +217,12 @@ def normalise_spectrally(network: nn.Module) -> None:
 
 def advance(network: nn.Module) -> None:
     """A power iteration of every `SpectralNorm` in a network: for `after`."""
-    for layer, norm in _spectral_norms(network):
+    for layer, norm in spectral_norms(network):
         norm.iterate(layer.original)
 
 
-def _spectral_norms(network: nn.Module) -> Iterator[tuple[parametrize.ParametrizationList, SpectralNorm]]:
+def spectral_norms(network: nn.Module) -> Iterator[tuple[parametrize.ParametrizationList, SpectralNorm]]:
+    """Every `SpectralNorm` in a network, after the layer that holds its weight."""
     for layer in network.modules():
         if isinstance(layer, parametrize.ParametrizationList) and isinstance(layer[0], SpectralNorm):
             yield layer, layer[0]
