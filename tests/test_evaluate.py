@@ -14,6 +14,7 @@ import pytest
 import torch
 
 import nacre
+from nacre import losses, seeds
 from nacre.cli import main
 from nacre.engine.log import read as read_log
 from nacre.errors import NacreError
@@ -283,6 +284,15 @@ def test_annealed_importance_sampling_is_over_the_bound(shared, vae, monkeypatch
     own = nacre.load(vae).log_likelihood(found.floats(found.held_out_rows[:6])).mean()
     assert row.estimate.value > float(own)
     assert row.estimate.n == 6
+
+
+def test_rate_is_of_the_posterior_that_the_bound_is_of(of_vae, shared, vae):
+    found = subject(vae, Settings(samples=120))
+    module, x = found.model.module, found.floats(found.held_out_rows)
+    noise = seeds.noises(module.likelihood.draws, 0, "likelihood", rows=range(len(x)))
+    mean, std = module.posterior(module.likelihood.observe(x, noise))  # binarized, as the bound sees them
+    rate = losses.kl_per_latent(mean, 2 * std.log()).sum(1).mean()
+    assert of_vae.evaluation["Rate, nats"].estimate.value == pytest.approx(float(rate), rel=1e-5)
 
 
 # What a number is worth

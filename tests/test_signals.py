@@ -133,7 +133,10 @@ def test_latents_are_measured_one_by_one():
         last.weight[[1, 4]], last.bias[[1, 4]] = 0, 0  # z1 is the prior's
     found = game(model, items).measure()
     model.requires_grad_(False)
-    mean, std = model.posterior(items[400:600])
+    seen = model.likelihood.observe(
+        items[400:600], seeds.noises(model.likelihood.draws, 0, "likelihood", rows=range(200))
+    )
+    mean, std = model.posterior(seen)
     kl = torch.distributions.kl_divergence(torch.distributions.Normal(mean, std), torch.distributions.Normal(0, 1))
     assert found["kl"] == pytest.approx(kl.mean(0).tolist(), rel=1e-3)
     assert found["kl"][1] == 0

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from nacre import seeds
 from nacre.errors import ConfigError, at_least
+from nacre.networks.likelihoods import Likelihood
 from nacre.protocols import check_seed, device_of, dtype_of, require
 
 CHUNK = 256
@@ -255,6 +256,25 @@ def log_likelihood(model: nn.Module, items: Tensor, *, seed: int = 0, first: int
 
     with evaluating(model):
         return torch.cat([part(rows) for rows in chunks(0, len(items), chunk)])
+
+
+def posterior(model: Any, items: Tensor, *, seed: int = 0, chunk: int = CHUNK) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of the posterior that the bound is of: (N, …) ↦ (N, D) twice, float64 on the CPU.
+
+    Its items are seen as `log_likelihood` sees them, binarized or dequantized by the same noise.
+    """
+    device, dtype = device_of(model), dtype_of(model)
+    law = getattr(model, "likelihood", None)
+
+    def part(rows: range) -> Tensor:
+        x = items[rows.start : rows.stop].to(device, dtype)
+        if isinstance(law, Likelihood):
+            x = law.observe(x, seeds.noises(law.draws, seed, "likelihood", rows=rows, device=device, dtype=dtype))
+        return torch.cat(model.posterior(x), 1).double().cpu()
+
+    with evaluating(model):
+        mean, std = torch.cat([part(rows) for rows in chunks(0, len(items), chunk)]).chunk(2, dim=1)
+        return mean, std
 
 
 def reconstruct(model: nn.Module, items: Tensor, draws: int, *, chunk: int = CHUNK) -> Tensor:

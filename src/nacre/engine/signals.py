@@ -236,7 +236,7 @@ class Signals:
 
     def latents(self, model: Any) -> Found:
         """Which latents say something: KL(q(z_j|x) || N(0, 1)) of each in nats, and how many means vary."""
-        mean, std = (each.double() for each in model.posterior(self.held_out[:BATCH]))
+        mean, std = sampling.posterior(model, self.held_out[:BATCH])
         active = int((mean.var(0) > ACTIVE).sum())
         laws = [law.shape for name, law in getattr(model, "prior", {}).items() if name != "label"]
         if laws != [tuple(mean.shape[1:])]:  # latents of several layers: the lower ones' prior is another

@@ -124,7 +124,7 @@ def latent_rows(subject: Subject, kl: list[Estimate]) -> Iterator[Row]:
     if not isinstance(module, Infers):
         return
     x = subject.floats(subject.held_out_rows)
-    mean, std = _posterior(subject, module, x)
+    mean, std = sampling.posterior(module, x, seed=subject.seed, chunk=subject.batch_size)
     about = f"{len(x):,} {subject.split} items"
     if _has_normal_prior(module, mean.shape[1]):
         each = losses.kl_per_latent(mean, 2 * std.log())
@@ -155,13 +155,6 @@ def _rate_rows(subject: Subject, x: Tensor, kl: Tensor, about: str) -> Iterator[
         yield Row("Distortion, nats", found.distortion, None, "lower", words, "", LATENTS)
     else:
         yield Row("Rate, nats", mean_of(kl.sum(1)), None, "floor", f"{words}.", "", LATENTS)
-
-
-def _posterior(subject: Subject, module: Any, x: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation of q(z|x) in float64."""
-    both = sampling.apply(lambda part: torch.cat(module.posterior(part), 1), x, module, subject.batch_size)
-    mean, std = both.double().chunk(2, dim=1)
-    return mean, std
 
 
 def _has_normal_prior(module: nn.Module, size: int) -> bool:
