@@ -11,6 +11,7 @@ from PIL import Image
 import nacre
 from nacre.cli import main, sheets, using
 from nacre.editing import Direction
+from nacre.engine.validate import spread
 
 QUICK = {"batch_size": 16, "sample_every": 0, "compile": "off"}
 SHORT = ["--adam-steps", "5", "--lbfgs-steps", "5", "--restarts", "1", "--candidates", "16"]
@@ -419,6 +420,15 @@ def test_directions_without_examples(runs, capsys, tmp_path):
     assert "sefa" in refused(capsys, "arithmetic", runs["gan"], "--directions", "pca")
     two = ["arithmetic", runs["vae"], "--directions", "sefa", "--out", folder.parent / "two.png"]
     assert told(capsys, *two)[0]["directions"] == 2
+
+
+def test_the_mean_code_is_of_items_from_all_over_the_data(runs, capsys, tmp_path, monkeypatch):
+    asked, real = [], using.in_batches
+    monkeypatch.setattr(using, "in_batches", lambda *given: asked.append(given[2]) or real(*given))
+    told(capsys, "arithmetic", runs["ae"], "--directions", "pca", "--count", "1", "--out", tmp_path / "p.png")
+    of_directions, of_mean = asked
+    assert np.array_equal(of_mean, spread(of_directions, 1000))
+    assert len(of_mean) == 1000 < len(of_directions)
 
 
 def test_arithmetic_that_cannot_be(runs, capsys, tmp_path):

@@ -14,9 +14,10 @@ import pytest
 import torch
 
 import nacre
-from nacre import losses, seeds
+from nacre import images, losses, seeds
 from nacre.cli import main
 from nacre.engine.log import read as read_log
+from nacre.engine.validate import spread
 from nacre.errors import NacreError
 from nacre.metrics.intervals import Estimate
 from nacre.metrics.meanings import MEANINGS
@@ -281,7 +282,7 @@ def test_annealed_importance_sampling_is_over_the_bound(shared, vae, monkeypatch
     from nacre.run.evaluation import bounds
 
     (row,) = bounds.annealed_rows(found)
-    own = nacre.load(vae).log_likelihood(found.floats(found.held_out_rows[:6])).mean()
+    own = nacre.load(vae).log_likelihood(found.floats(spread(found.held_out_rows, 6))).mean()
     assert row.estimate.value > float(own)
     assert row.estimate.n == 6
 
@@ -293,6 +294,26 @@ def test_rate_is_of_the_posterior_that_the_bound_is_of(of_vae, shared, vae):
     mean, std = module.posterior(module.likelihood.observe(x, noise))  # binarized, as the bound sees them
     rate = losses.kl_per_latent(mean, 2 * std.log()).sum(1).mean()
     assert of_vae.evaluation["Rate, nats"].estimate.value == pytest.approx(float(rate), rel=1e-5)
+
+
+def test_some_items_are_of_all_classes_though_a_folder_gives_them_in_order(shared, vae, monkeypatch):
+    from nacre.run.evaluation import bounds
+    from nacre.run.report import pictures
+
+    for module, name, value in ((bounds, "WEIGHED", 60), (bounds, "DISTRIBUTIONS", 2), (pictures, "POINTS", 60)):
+        monkeypatch.setattr(module, name, value)
+    found, asked = subject(vae, Settings(samples=500, ais=60)), []
+    labels = found.dataset.labels
+    rows, train = (each[labels[each].argsort()] for each in (found.held_out_rows, found.train_rows[::2]))
+    found.__dict__.update(held_out_rows=rows, train_rows=train)
+    monkeypatch.setattr(
+        type(found), "floats", lambda self, rows: asked.append(rows) or images.to_float(self.items(rows))
+    )
+    assert len([*bounds.likelihood_rows(found), *bounds.annealed_rows(found), *pictures.latent_figures(found)]) == 6
+    assert [len(each) for each in asked] == [len(rows), len(rows), 60, 60, 60]
+    assert [len(np.unique(labels[each])) for each in asked] == [10] * 5
+    shown = found.dataset.items[spread(rows, pictures.SHOWN)]
+    assert torch.equal(pictures._some(found, pictures.SHOWN), torch.from_numpy(shown))
 
 
 # What a number is worth

@@ -14,6 +14,7 @@ from nacre.editing import arithmetic, latents
 from nacre.editing.dfi import matched
 from nacre.editing.directions import Direction, factorized, principal
 from nacre.engine import pictures
+from nacre.engine.validate import spread
 from nacre.errors import ConfigError, RunError
 from nacre.metrics.extractors import weights_sha256
 from nacre.networks import is_image
@@ -275,7 +276,8 @@ def _middle(parsed: Any, model: Pretrained) -> Tensor:
     if latents.prior_of(model.module):
         return latents.numbered_codes(model.module, [0], seed=parsed.seed or 0)[0].cpu()
     dataset, rows = using.items_of(parsed, model, "train")
-    return torch.from_numpy(using.in_batches(model.encode, dataset, rows[:1000], using.batch_size(parsed))).mean(0)
+    rows = spread(rows, 1000)
+    return torch.from_numpy(using.in_batches(model.encode, dataset, rows, using.batch_size(parsed))).mean(0)
 
 
 def _neighbours(model: Pretrained, to: Letter, way: Direction, letters: Sequence[Letter], seed: int) -> np.ndarray:

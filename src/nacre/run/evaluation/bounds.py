@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from nacre import losses, seeds
 from nacre.engine import sampling
+from nacre.engine.validate import spread
 from nacre.metrics.ais import Decoder, ais
 from nacre.metrics.intervals import Estimate, share
 from nacre.metrics.intervals import mean as mean_of
@@ -67,7 +68,7 @@ def _gap(subject: Subject, name: str, held_out: Tensor) -> Iterator[Row]:
     """The bound of training items less that of held-out ones."""
     if not subject.own:
         return
-    rows = subject.train_rows[:: max(1, len(subject.train_rows) // len(held_out))][: len(held_out)]
+    rows = spread(subject.train_rows, len(held_out))
     train = subject.model.log_likelihood(subject.floats(rows), seed=subject.seed, batch_size=subject.batch_size)
     se = math.hypot(*(float(each.std()) / math.sqrt(len(each)) for each in (train, held_out)))
     value = float(train.mean() - held_out.mean())
@@ -81,7 +82,7 @@ def _gap(subject: Subject, name: str, held_out: Tensor) -> Iterator[Row]:
 
 def _weighed(subject: Subject, law: str) -> Iterator[Row]:
     """The bound of k samples."""
-    rows = subject.held_out_rows[:WEIGHED]
+    rows = spread(subject.held_out_rows, WEIGHED)
     weights = model_log_weights(subject.model.module, subject.floats(rows), seed=subject.seed)
     found = importance_bound(weights, len(rows), K)
     words = (
@@ -98,7 +99,7 @@ def annealed_rows(subject: Subject) -> Iterator[Row]:
     known = hasattr(module, "log_density") and hasattr(module, "likelihood")
     if count < 1 or not known or not isinstance(subject.model.module, LogLikelihood):
         return
-    rows = subject.held_out_rows[: max(2, count)]
+    rows = spread(subject.held_out_rows, max(2, count))
     device = device_of(module)
     exact = copy.deepcopy(module).double()
     laws, numbers = module.likelihood.draws, range(len(rows))

@@ -13,6 +13,7 @@ from nacre import images
 from nacre.editing import latents
 from nacre.editing.interpolate import manifold, walk
 from nacre.engine import sampling
+from nacre.engine.validate import spread
 from nacre.errors import NacreError
 from nacre.protocols import Decodes, Encodes, Reconstructs, Samples
 from nacre.run.evaluation import Examination
@@ -44,16 +45,21 @@ def sample_figures(subject: Subject) -> list[str]:
         return []
     if not subject.image:
         return _clouds(subject)
-    made, real = subject.samples[:SHOWN], subject.held_out[:SHOWN:1]
+    made, real = subject.samples[:SHOWN], _some(subject, SHOWN)
     return [
         figure(f"{len(made)} samples, the first of seed {subject.seed}", (made, COLUMNS)),
         figure(f"{len(real)} {subject.split} items, for comparison", (real, COLUMNS)),
     ]
 
 
+def _some(subject: Subject, most: int) -> Tensor:
+    """At most so many held-out items, of all classes of a folder."""
+    return subject.items(spread(subject.held_out_rows, most))
+
+
 def _clouds(subject: Subject) -> list[str]:
     """Vectors by their first two numbers."""
-    made, real = (each[:POINTS].double().numpy() for each in (subject.samples, subject.held_out))
+    made, real = (each[:POINTS].double().numpy() for each in (subject.samples, _some(subject, POINTS)))
     made = made[np.isfinite(made).all(1)]
     points = np.concatenate([real, made])
     points = np.column_stack([points[:, 0], points[:, 1] if points.shape[1] > 1 else np.zeros(len(points))])
@@ -68,7 +74,7 @@ def reconstruction_figures(subject: Subject) -> list[str]:
     """Held-out items, each with what comes back."""
     if not isinstance(subject.model.module, Reconstructs) or not subject.image:
         return []
-    real = subject.held_out[: SHOWN // 2]
+    real = _some(subject, SHOWN // 2)
     back = subject.model.reconstruct(images.to_float(real), batch_size=subject.batch_size)
     pairs = torch.cat([images.to_float(real), back], 3)
     return [figure(f"{len(real)} {subject.split} items, each with its reconstruction to the right", (pairs, COLUMNS))]
@@ -117,7 +123,7 @@ def latent_figures(subject: Subject) -> list[str]:
     module = subject.model.module
     found = []
     if isinstance(module, Encodes):
-        rows = subject.held_out_rows[:POINTS]
+        rows = spread(subject.held_out_rows, POINTS)
         codes = subject.model.encode(subject.floats(rows), batch_size=subject.batch_size)
         codes = codes[:, : codes.shape[1] - latents.label_count(module)].flatten(1).double()
         if codes.shape[1] > 1:
@@ -164,7 +170,7 @@ def walk_figures(subject: Subject) -> list[str]:
         if isinstance(module, Samples):
             stops, words = latents.numbered_codes(module, range(LEGS), seed=subject.seed), "sample"
         else:
-            stops, words = subject.model.encode(subject.floats(subject.held_out_rows[:LEGS])), f"{subject.split} item"
+            stops, words = subject.model.encode(images.to_float(_some(subject, LEGS))), f"{subject.split} item"
         path = walk(module, stops, FRAMES, closed=True)
     except NacreError:  # latents of a law that has no walks
         return []
