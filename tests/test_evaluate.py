@@ -316,6 +316,18 @@ def test_some_items_are_of_all_classes_though_a_folder_gives_them_in_order(share
     assert torch.equal(pictures._some(found, pictures.SHOWN), torch.from_numpy(shown))
 
 
+def test_a_critic_is_judged_alike_in_whatever_order_the_files_come():
+    from nacre.run.evaluation.judges import _accuracy
+
+    generator = torch.Generator().manual_seed(0)
+    of_class = 3 * torch.randn(10, generator=generator, dtype=torch.float64)
+    real, fake = (of_class.repeat_interleave(200) + torch.randn(2000, generator=generator) for _ in range(2))
+    mixed = fake[torch.randperm(2000, generator=generator)]
+    assert _accuracy(real, mixed, False) == _accuracy(real, fake, False)
+    assert _accuracy(real, mixed, False)[0] == pytest.approx(0.5, abs=0.03)
+    assert _accuracy(real, real - 9, False)[0] > 0.8
+
+
 # What a number is worth
 
 

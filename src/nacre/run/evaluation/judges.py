@@ -165,6 +165,8 @@ def _accuracy(real: Tensor, fake: Tensor, logistic: bool) -> tuple[float, int]:
     """Share told right, both sets alike, and of how many: of logits over zero; of others, on the second halves."""
     level = torch.zeros((), dtype=torch.float64)
     if not logistic:
+        # A folder's items come class by class: halves in that order would be of other classes.
+        real, fake = (each[points.shuffled(each[:, None], seed)] for seed, each in enumerate((real, fake)))
         half = min(len(real), len(fake)) // 2
         level = _threshold(real[:half], fake[:half])
         real, fake = real[half:], fake[half:]
