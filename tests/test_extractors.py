@@ -113,7 +113,9 @@ def test_what_is_no_image_is_refused(items, words):
 def test_clean_is_pillow(size):
     image = torch.rand(1, 1, 32, 41, generator=torch.Generator().manual_seed(0))
     pillow = Image.fromarray(image[0, 0].numpy()).resize(size[::-1], Image.Resampling.BICUBIC)
-    assert (resizing.clean(image, size)[0, 0] - torch.from_numpy(np.array(pillow))).abs().max() < 1e-5
+    expected = torch.from_numpy(np.array(pillow))
+    assert float(expected.max()) > 1 or size == (13, 9)  # bicubic overshoots, and clean-fid clips
+    assert (resizing.clean(image, size)[0, 0] - expected.clamp(0, 1)).abs().max() < 1e-5
 
 
 def test_tensorflow1_interpolates_from_the_corner():

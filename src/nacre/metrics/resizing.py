@@ -6,7 +6,7 @@ et al. 2022), so that the rule is a part of a number's name:
 - `tensorflow1`: bilinear between whole pixels counted from the corner, no smoothing (TensorFlow 1, that is Heusel et al.
   2017; torch-fidelity).
 - `pytorch-fid`: bilinear between the centres of pixels, no smoothing (pytorch-fid).
-- `clean`: bicubic, smoothed before it is made smaller (Pillow; clean-fid).
+- `clean`: bicubic, smoothed before it is made smaller, then clipped (Pillow; clean-fid since March 2022).
 """
 
 from collections.abc import Callable
@@ -34,10 +34,10 @@ def pytorch_fid(batch: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def clean(batch: Tensor, size: tuple[int, int]) -> Tensor:
-    """Bicubic with smoothing, not clipped: equal to Pillow's on floats."""
+    """Bicubic with smoothing, cut off at [0, 1], which it overshoots at edges: Pillow's on floats, as clean-fid clips it."""
     if tuple(batch.shape[2:]) == size:
         return batch
-    return F.interpolate(batch, size=size, mode="bicubic", align_corners=False, antialias=True)
+    return F.interpolate(batch, size=size, mode="bicubic", align_corners=False, antialias=True).clamp(0, 1)
 
 
 PROTOCOLS: dict[str, Resize] = {"tensorflow1": tensorflow1, "pytorch-fid": pytorch_fid, "clean": clean}
