@@ -46,6 +46,16 @@ def test_noise_is_found_among_digits(run, items, strange, method):
     assert torch.equal(detector.score_samples(strange[:3]), -detector.scores(strange[:3]))
 
 
+def test_an_item_that_is_known_is_not_strange_whatever_its_company(items):
+    model = spec("gan", {"hidden": (16,)}).build((1, 8, 8)).eval()
+    detector = Detector(model, "features", neighbours=1)
+    seen = torch.randn(64, 9, generator=torch.Generator().manual_seed(0)) + 1000
+    detector._seen = lambda x: seen[: len(x)]
+    detector.fit(items[:64], items[:64])
+    assert detector.scores(items[:64]).max() < 1e-4
+    torch.testing.assert_close(detector.scores(items[:3]), detector.scores(items[:64])[:3], rtol=0, atol=1e-4)
+
+
 def test_a_discriminator_tells_too(items, strange):
     model = spec("gan", {"hidden": (16,)}).build((1, 8, 8)).eval()
     assert method_for(model, "auto") == "features"

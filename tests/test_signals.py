@@ -261,6 +261,18 @@ def test_copies_are_copies():
     assert found["copies"] > 0.8
 
 
+def test_near_points_far_from_the_middle_are_told_apart():
+    torch.manual_seed(0)
+    sides = 5000 * torch.tensor([-1.0, 1.0]).repeat(1280)[:, None]
+    real = sides + torch.randn(2560, 2)
+    reference = glance.Reference(real[:2048], real[2048:])
+    good, copied = (reference.judge(each) for each in (sides[:512] + torch.randn(512, 2), real[:512]))
+    assert good["copies"] < 0.1
+    assert good["judge"] == pytest.approx(0.5, abs=0.1)
+    assert copied["nearest"] == 0
+    assert copied["copies"] == 1
+
+
 def test_numbers_out_of_range():
     items = seeds.noise(seeds.uniform(1, 8, 8), "range", rows=range(600))
     reference = glance.Reference(items[:400], items[400:])

@@ -48,6 +48,7 @@ def continuous_bernoulli_nll(logits: Tensor, x: Tensor) -> Tensor:
 
     p(x) = C(λ) λ^x (1 - λ)^(1 - x): the Bernoulli law's formula, made a density by log C (`continuous_bernoulli_log_normalizer`).
     """
+    logits = in_full(logits)
     return binary_cross_entropy(logits, x) - continuous_bernoulli_log_normalizer(logits).flatten(1).sum(1)
 
 
@@ -57,6 +58,7 @@ def continuous_bernoulli_log_normalizer(logits: Tensor) -> Tensor:
     In the logit t, C = 2 artanh(1 - 2λ) / (1 - 2λ) is t / tanh(t/2), which is even in t and 2 at λ = 1/2. There, where its
     gradient would be a difference of large numbers, its Taylor series stands in, as in the paper (there in λ).
     """
+    logits = in_full(logits)
     near = logits.abs() < 0.1
     square = logits.square()
     series = math.log(2) + square / 12 - 7 * square.square() / 1440 + 31 * square**3 / 90720
@@ -66,6 +68,7 @@ def continuous_bernoulli_log_normalizer(logits: Tensor) -> Tensor:
 
 def continuous_bernoulli_mean(logits: Tensor) -> Tensor:
     """E x under `continuous_bernoulli_nll`, in (0, 1): elementwise. Loaiza-Ganem & Cunningham 2019, in the logit."""
+    logits = in_full(logits)
     near = logits.abs() < 0.1
     series = logits / 12 - logits**3 / 720 + logits**5 / 30240
     far = torch.where(near, 1.0, logits)

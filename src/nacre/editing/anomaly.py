@@ -179,8 +179,9 @@ class Detector:
 
     def _features(self, items: Tensor) -> Tensor:
         """The mean distance to the nearest normal items, each feature divided by its deviation among these."""
-        reference = self._fitted("reference_")
-        parts = [torch.cdist(part / self.scale_, reference) for part in torch.split(self._seen(items), latents.CHUNK)]
+        # In float64, since a product of matrices gives near points the rounding of their norms for a distance.
+        reference, seen = self._fitted("reference_").double(), (self._seen(items) / self.scale_).double()
+        parts = [torch.cdist(part, reference) for part in torch.split(seen, latents.CHUNK)]
         count = min(self.neighbours, len(reference))
         return torch.cat(parts).topk(count, 1, largest=False).values.mean(1)
 

@@ -61,11 +61,11 @@ class Reference:
         self.kind = _merged(self.centers, ONE_KIND * self.spread)
         self.expected = self._shares(self.train)
         self.labels = labels if labels is not None and _few_classes(labels) else None
-        among = torch.cdist(self.held_out, self.held_out)
+        among = _apart(self.held_out, self.held_out)
         k = min(NEIGHBORS, len(self.held_out) - 1)
         self.radii = among.kthvalue(k + 1, dim=1).values
         self.among = among.fill_diagonal_(torch.inf)
-        self.unseen = torch.cdist(self.held_out, self.train).amin(1)
+        self.unseen = _apart(self.held_out, self.train).amin(1)
         flat = held_out.flatten(1)
         directions = seeds.noise(seeds.normal(flat.shape[1]), 0, "glance", rows=range(DIRECTIONS))
         self.directions = (directions / directions.norm(dim=1, keepdim=True)).T
@@ -85,7 +85,7 @@ class Reference:
         """The share of samples in each class, told by the nearest training item, or in each kind without labels: float64."""
         if self.labels is None:
             return self.shares(samples)
-        told = self.labels[torch.cdist(self.place(samples), self.train).argmin(1)]
+        told = self.labels[_apart(self.place(samples), self.train).argmin(1)]
         return told[told >= 0].bincount(minlength=int(self.labels.max()) + 1).double() / max(1, len(told))
 
     def _shares(self, placed: Tensor) -> Tensor:
@@ -114,7 +114,7 @@ class Reference:
             piled: share of the samples' numbers that are at the ends of their own range, less the same of real items.
         """
         placed = self.place(samples)
-        to_real, (near, nearest) = torch.cdist(self.held_out, placed), torch.cdist(placed, self.train).min(1)
+        to_real, (near, nearest) = _apart(self.held_out, placed), _apart(placed, self.train).min(1)
         count = min(len(placed), len(self.held_out))
         unseen = self.unseen.quantile(torch.tensor([0.05, 0.5]))
         return {
@@ -219,9 +219,14 @@ def _cells(placed: Tensor, count: int) -> Tensor:
 
 def _merged(centers: Tensor, near: float) -> Tensor:
     """The kind of each centre: the same for those that a chain of near ones joins. (K,) int64."""
-    joined = torch.cdist(centers, centers) <= near
+    joined = _apart(centers, centers) <= near
     reach = torch.linalg.matrix_power(joined.double(), len(centers)) > 0
     return torch.unique(reach.double().argmax(1), return_inverse=True)[1]
+
+
+def _apart(a: Tensor, b: Tensor) -> Tensor:
+    """Distances (N, M), by the differences: out of a product of matrices, those of near points far from the origin are noise."""
+    return torch.cdist(a, b, compute_mode="donot_use_mm_for_euclid_dist")
 
 
 def _spread(placed: Tensor) -> float:
@@ -241,7 +246,7 @@ def _range(items: Tensor) -> tuple[Tensor, Tensor]:
 
 def _one_neighbor(among: Tensor, to_fake: Tensor, placed: Tensor) -> float:
     """The leave-one-out accuracy, ties between copies counting half."""
-    own = torch.cdist(placed, placed).fill_diagonal_(torch.inf)
+    own = _apart(placed, placed).fill_diagonal_(torch.inf)
     real = _nearer(among.amin(1), to_fake.amin(1))
     fake = _nearer(own.amin(1), to_fake.amin(0))
     return float(torch.cat([real, fake]).mean())
