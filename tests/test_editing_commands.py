@@ -552,3 +552,30 @@ def test_an_export_wants_a_folder(runs, capsys):
 def test_a_dash_behind_a_value_of_its_own_is_no_list(runs, capsys, tmp_path):
     words = ["arithmetic", runs["gan"], "--plus", "3", "--minus", "4", "--to", "8", f"--out={tmp_path / 'a.npz'}"]
     assert "-1,2" in refused(capsys, *words, "-1,2")
+
+
+@pytest.mark.parametrize("fit", ["pad", "squash"])
+def test_what_a_model_is_given_is_brought_to_its_size_as_in_training(fit, capsys, tmp_path):
+    random = np.random.default_rng(0)
+    (tmp_path / "wide").mkdir()
+    for number in range(16):
+        Image.fromarray(random.integers(0, 256, (8, 24), np.uint8)).save(tmp_path / "wide" / f"{number}.png")
+    data = {"data": str(tmp_path / "wide"), "image_size": 8, "fit": fit, "validation": 0, "test": 0}
+    run = nacre.train("ae", out="run", steps=1, latent_dim=2, hidden=(8,), **QUICK, **data).path
+
+    def codes(place, *words):
+        told(capsys, "encode", place, *words, "--out", "codes.npz")
+        return np.load("codes.npz")["codes"]
+
+    own = codes(run)
+    assert np.array_equal(codes(run, "--data", tmp_path / "wide"), own)
+    assert np.array_equal(codes(run / "model", "--data", tmp_path / "wide"), own)
+    named, err = told(capsys, "reconstruct", run, *sorted((tmp_path / "wide").iterdir()))
+    assert named["mse"] == pytest.approx(told(capsys, "reconstruct", run)[0]["mse"])
+    assert "16 of 16 images were of another size, and made 8x8" in err
+    assert "cut at the centre" not in err
+    facts = json.loads((run / "model" / "config.json").read_text())
+    assert facts["facts"].pop("fit") == fit
+    (run / "model" / "config.json").write_text(json.dumps(facts))  # an older folder, whose run alone says it
+    assert np.array_equal(codes(run, "--data", tmp_path / "wide"), own)
+    assert not np.array_equal(codes(run / "model", "--data", tmp_path / "wide"), own)

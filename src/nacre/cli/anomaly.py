@@ -63,7 +63,7 @@ def main(argv: Sequence[str]) -> int:
     using.spare_given([out, sheet], [*parsed.images, *using.source_of(parsed)])
     model = using.model_of(parsed)
     detector = Detector(model.module, parsed.method or "auto", seed=parsed.seed or 0)
-    named = given(parsed.images, model.shape)
+    named = given(parsed.images, model)
     normal, held_out = normal_items(parsed, model)
     if rate * (len(held_out) + 1) < 1:
         raise ConfigError(
@@ -96,7 +96,7 @@ def normal_items(parsed: Any, model: Pretrained) -> tuple[Tensor, Tensor]:
         ConfigError: too few are named with --data, or the run kept none aside.
     """
     if parsed.data is not None:
-        items = given([parsed.data], model.shape).items
+        items = given([parsed.data], model).items
         if len(items) < 4:
             raise ConfigError(f"--data needs normal items to compare with, and {parsed.data} has {len(items)}.")
         return items[::2][:MOST_NORMAL], items[1::2][:MOST_HELD_OUT]

@@ -74,7 +74,7 @@ def coded(
     if most is None:
         most = MOST[0] if isinstance(model.module, Encodes) else MOST[1]
     listed = [numbers(word) for word in words]
-    seen = each([word for word, own in zip(words, listed, strict=True) if own is None], model.shape, most=most)
+    seen = each([word for word, own in zip(words, listed, strict=True) if own is None], model, most=most)
     codes = iter(_codes_of(seen, model, search, seed))
     return [next(codes) if own is None else _sampled(own, model, seed) for own in listed]
 

@@ -56,11 +56,11 @@ def main(argv: Sequence[str]) -> int:
     if not is_image(model.shape):
         raise ConfigError(f"{parsed.run} is of vectors; deep feature interpolation is of images.")
     seen = features(parsed.features or "auto", model)
-    named = given(parsed.images, model.shape)
+    named = given(parsed.images, model)
     using.check_place(out, len(named.items))
     using.spare_given([*places(out, named.names), sheet], [*parsed.images, *sets, parsed.mask])
     mask = mask_of(parsed.mask, (model.shape[1], model.shape[2])) if parsed.mask else None
-    source, target = (given([word], model.shape, most=MOST).items for word in sets)
+    source, target = (given([word], model, most=MOST).items for word in sets)
     with bar(len(named.items), "editing", "image", True) as shown:
         done = interpolate_features(seen, named.items, source, target, how, tell=shown.update)
     images = matched(done.images, named.items) if parsed.keep_colours else done.images

@@ -14,11 +14,19 @@ from nacre import images
 from nacre.data import DataSettings
 from nacre.data.dataset import BadFile, Prepared
 from nacre.data.decode import GREY_MODES, SUFFIXES, Target, UnreadableError, fitted, read_picture
+from nacre.data.settings import Fit
 from nacre.data.sources import prepare
 from nacre.errors import ConfigError, DataError, ShapeError
 from nacre.networks import is_image
+from nacre.pretrained import Pretrained
 
 logger = logging.getLogger("nacre")
+
+FITTED: dict[Fit, str] = {
+    "crop": "cut at the centre to that shape",
+    "pad": "with white borders where the shape is another",
+    "squash": "whatever the shape",
+}
 
 MANY = 2**48
 """Samples of a seed."""
@@ -37,14 +45,20 @@ class Given:
     names: list[str]
 
 
-def given(words: Sequence[str], shape: tuple[int, ...], *, most: int | None = None) -> Given:
+def fit_of(model: Pretrained) -> Fit:
+    """How the images that a model was trained on were brought to its size."""
+    fit: Fit = model.facts.get("fit", "crop")
+    return fit
+
+
+def given(words: Sequence[str], model: Pretrained, *, most: int | None = None) -> Given:
     """Items that are named by words: image files, folders and archives of images, arrays.
 
     Images of another size, or in colour for a model of grey ones, are brought to the model's, and a note says so.
 
     Args:
         words: paths or data sources.
-        shape: of the model's items.
+        model: whose items they are to be like.
         most: of one word's items, so many at equal distances.
 
     Raises:
@@ -52,15 +66,15 @@ def given(words: Sequence[str], shape: tuple[int, ...], *, most: int | None = No
         ShapeError: vectors of another size.
         ConfigError: an image for a model of vectors.
     """
-    parts = each(words, shape, most=most)
+    parts = each(words, model, most=most)
     return Given(torch.cat([part.items for part in parts]), [name for part in parts for name in part.names])
 
 
-def each(words: Sequence[str], shape: tuple[int, ...], *, most: int | None = None) -> list[Given]:
+def each(words: Sequence[str], model: Pretrained, *, most: int | None = None) -> list[Given]:
     """As `given`, word by word, with one note for all."""
-    found = [one(word, shape, most=most) for word in words]
+    found = [one(word, model, most=most) for word in words]
     tell(
-        shape,
+        model,
         sum(len(part.items) for part, _, _ in found),
         sum(number for _, number, _ in found),
         sum(number for _, _, number in found),
@@ -68,11 +82,11 @@ def each(words: Sequence[str], shape: tuple[int, ...], *, most: int | None = Non
     return [part for part, _, _ in found]
 
 
-def tell(shape: tuple[int, ...], count: int, resized: int, recoloured: int, bad: Sequence[BadFile] = ()) -> None:
+def tell(model: Pretrained, count: int, resized: int, recoloured: int, bad: Sequence[BadFile] = ()) -> None:
     """A note on what became of `count` images on their way to a model's size and channels, and on files that are left out."""
     told = []
     if resized:
-        size = f"{shape[2]}x{shape[1]}, cut at the centre to that shape"
+        size = f"{model.shape[2]}x{model.shape[1]}, {FITTED[fit_of(model)]}"
         told.append(f"{resized} of {count} images were of another size, and made {size}")
     if recoloured:
         told.append(f"{recoloured} of {count} images were stored in colour, and made grey")
@@ -83,23 +97,24 @@ def tell(shape: tuple[int, ...], count: int, resized: int, recoloured: int, bad:
         logger.info(f"{'; '.join(told)}.")
 
 
-def one(word: str, shape: tuple[int, ...], *, most: int | None = None) -> tuple[Given, int, int]:
+def one(word: str, model: Pretrained, *, most: int | None = None) -> tuple[Given, int, int]:
     """What one word names, and how many of its images were of another size, and of other channels that a file had."""
-    path = Path(word).expanduser()
+    path, shape = Path(word).expanduser(), model.shape
     if path.is_file() and path.suffix.lower() in SUFFIXES:
         if not is_image(shape):
             raise ConfigError(f"the model is of vectors of {shape[0]} numbers, and {word} is an image; name a .npy.")
-        return _picture(path, shape)
+        return _picture(path, shape, fit_of(model))
     settings = DataSettings(
         data=word,
         image_size=(shape[1], shape[2]) if is_image(shape) else None,
+        fit=fit_of(model),
         channels=shape[0] if shape[0] in (1, 3) and is_image(shape) else None,  # type: ignore[arg-type]
         validation=0.0,
         test=0.0,
         max_bad=1.0,
     )
     prepared = prepare(settings, progress=True)
-    tell(shape, 0, 0, 0, prepared.listing.bad)
+    tell(model, 0, 0, 0, prepared.listing.bad)
     if tuple(prepared.items.shape[1:]) != tuple(shape):
         raise ShapeError(f"the model takes items of shape {tuple(shape)}, and {word} has {prepared.items.shape[1:]}.")
     rows = np.arange(len(prepared.items))
@@ -136,15 +151,15 @@ def numbers(word: str) -> list[int] | None:
     return None
 
 
-def _picture(path: Path, shape: tuple[int, ...]) -> tuple[Given, int, int]:
+def _picture(path: Path, shape: tuple[int, ...], fit: Fit) -> tuple[Given, int, int]:
     try:
         with path.open("rb") as file:
             picture = read_picture(file)
     except (OSError, UnreadableError) as error:
         raise DataError(f"{path} cannot be read as an image ({error}).") from None
     channels, height, width = shape
-    fit = fitted(picture.pixels, Target(height, width, channels, "crop"))
-    item = images.to_float(torch.from_numpy(np.array(fit)))[None]
+    pixels = fitted(picture.pixels, Target(height, width, channels, fit))
+    item = images.to_float(torch.from_numpy(np.array(pixels)))[None]
     # A grey picture is a coloured one without loss, and no news.
     return (
         Given(item, [str(path)]),

@@ -62,7 +62,7 @@ def main(argv: Sequence[str]) -> int:
     model = using.model_of(parsed)
     if not is_image(model.shape):
         raise ConfigError(f"{parsed.run} is of vectors, which have no holes to complete; take a run of images.")
-    named = given(parsed.images, model.shape)
+    named = given(parsed.images, model)
     using.check_place(out, len(named.items))
     hole = hole_of(
         "center" if parsed.mask is None else parsed.mask, parsed.images, model.shape, len(named.items), parsed.seed or 0

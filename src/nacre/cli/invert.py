@@ -49,7 +49,7 @@ def main(argv: Sequence[str]) -> int:
     using.spare_given([out, out.with_suffix(".png")], parsed.images)
     model = using.model_of(parsed)
     latents.decoding(model.module)
-    named = given(parsed.images, model.shape)
+    named = given(parsed.images, model)
     labels = codes.label_of(parsed, model, len(named.items))
     start = guesser(model, steps, seed) if steps else None
     chunk = min(64, using.batch_size(parsed))

@@ -40,7 +40,7 @@ def main(argv: Sequence[str]) -> int:
     places = [out] if out.suffix else out.glob(f"{STEM}-*.png")
     using.spare_given(places, parsed.images or using.source_of(parsed))
     model = using.model_of(parsed)
-    items = given(parsed.images, model.shape).items if parsed.images else held_out(parsed, model)
+    items = given(parsed.images, model).items if parsed.images else held_out(parsed, model)
     back = model.reconstruct(items, batch_size=using.batch_size(parsed))
     error = (back.double() - items.double()).square().mean().item()
     using.write_items(out, torch.stack([items, back], 1).flatten(0, 1) if out.suffix == ".png" else back, STEM)

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from nacre import images
 from nacre.cli import flags
-from nacre.cli.given import changed, tell
+from nacre.cli.given import changed, fit_of, tell
 from nacre.data import DataSet, DataSettings
 from nacre.data import load as load_data
 from nacre.data.decode import SUFFIXES
@@ -127,14 +127,17 @@ def spare_given(places: Iterable[Path | None], words: Iterable[str | None]) -> N
 
 def source_of(parsed: Any) -> list[str]:
     """The data that a command reads: what --data names, or else what the run was trained on."""
-    from nacre.run import config as configuration
-
     if parsed.data is not None:
         return [parsed.data]
-    if not (Path(parsed.run) / configuration.NAME).is_file():
-        return []
-    own = configuration.read(Path(parsed.run))["data"]
+    own = _own_settings(Path(parsed.run))
     return [word for word in (own.get("data"), own.get("data_b")) if word]
+
+
+def _own_settings(run: Path) -> dict[str, Any]:
+    """How a run's own data are read; nothing of what is no run."""
+    from nacre.run import config as configuration
+
+    return dict(configuration.read(run)["data"]) if (run / configuration.NAME).is_file() else {}
 
 
 def stems(names: Sequence[str]) -> list[str]:
@@ -151,7 +154,9 @@ def model_of(parsed: Any) -> Pretrained:
     check_seed(seed)
     if size is not None and size < 1:
         raise ConfigError(f"--batch-size must be 1 or more, got {size}.")
-    return load(parsed.run, model=parsed.model, checkpoint=parsed.checkpoint, device=parsed.device or "auto")
+    model = load(parsed.run, model=parsed.model, checkpoint=parsed.checkpoint, device=parsed.device or "auto")
+    model.facts.setdefault("fit", _own_settings(Path(parsed.run)).get("fit", "crop"))  # older folders do not say it
+    return model
 
 
 def batch_size(parsed: Any) -> int:
@@ -161,18 +166,14 @@ def batch_size(parsed: Any) -> int:
 
 def items_of(parsed: Any, model: Pretrained, split: str | None) -> tuple[DataSet, np.ndarray]:
     """Data for a model, at its size: a set and the rows to take."""
-    from nacre.run import config as configuration
-
-    settings: dict[str, Any] = {}
     if parsed.data is None:
-        run = Path(parsed.run)
-        if not (run / configuration.NAME).is_file():
-            raise ConfigError(f"{run} is not a run, so it has no data of its own: say --data SOURCE.")
-        settings = dict(configuration.read(run)["data"])
+        settings = _own_settings(Path(parsed.run))
+        if not settings:
+            raise ConfigError(f"{parsed.run} is not a run, so it has no data of its own: say --data SOURCE.")
     else:
         settings = {"data": parsed.data, "validation": 0.0, "test": 0.0, "max_bad": 1.0}
         if is_image(model.shape):
-            settings |= {"channels": model.shape[0], "image_size": model.shape[1:]}
+            settings |= {"channels": model.shape[0], "image_size": model.shape[1:], "fit": fit_of(model)}
     dataset = load_data(DataSettings(**settings), progress=True)
     if dataset.shape != model.shape:
         raise ShapeError(
@@ -180,17 +181,17 @@ def items_of(parsed: Any, model: Pretrained, split: str | None) -> tuple[DataSet
             "give data of that shape."
         )
     if parsed.data is not None:
-        _tell(dataset, DataSettings(**settings))
+        _tell(dataset, model, DataSettings(**settings))
     rows = dataset.rows(split) if split and parsed.data is None else np.arange(len(dataset.items))  # type: ignore[arg-type]
     return dataset, rows if len(rows) else np.arange(len(dataset.items))
 
 
-def _tell(dataset: DataSet, settings: DataSettings) -> None:
+def _tell(dataset: DataSet, model: Pretrained, settings: DataSettings) -> None:
     """A note on what became of a source's images on their way to a model."""
     resized, recoloured = (0, 0)
     if is_image(dataset.shape) and dataset.other is None:
         resized, recoloured = changed(prepare(settings), dataset.shape)
-    tell(dataset.shape, len(dataset.items), resized, recoloured, dataset.bad)
+    tell(model, len(dataset.items), resized, recoloured, dataset.bad)
 
 
 def floats(dataset: DataSet, rows: np.ndarray) -> Tensor:

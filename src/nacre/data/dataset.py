@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 
 from nacre import seeds
-from nacre.data.settings import DataSettings
+from nacre.data.settings import DataSettings, Fit
 from nacre.errors import DataError
 
 Kind = Literal["digits", "photos", "vectors"]
@@ -113,6 +113,7 @@ class DataSet:
         notes: sentences for the user.
         fingerprint: hexadecimal digest of items, labels, captions and split: equal content, equal fingerprint.
         other: side B, for models that translate between two kinds of images.
+        fit: how images of another size were brought to this one.
     """
 
     source: str
@@ -128,6 +129,7 @@ class DataSet:
     notes: tuple[str, ...]
     fingerprint: str
     other: "DataSet | None" = None
+    fit: Fit = "crop"
 
     def __len__(self) -> int:
         return len(self.items)
@@ -165,6 +167,7 @@ def assemble(prepared: Prepared, settings: DataSettings) -> DataSet:
         bad=listing.bad,
         notes=listing.notes + _about_splits(split, settings, prepared.source) + _about_leaks(prepared, split),
         fingerprint=_fingerprint(prepared, labels, split),
+        fit=settings.fit,
     )
 
 

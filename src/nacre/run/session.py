@@ -36,7 +36,7 @@ from nacre.engine.update import Update, in_motion, lengths
 from nacre.engine.validate import Score, spread
 from nacre.errors import ConfigError, Interrupted, TrainingError
 from nacre.metrics.verdicts import Facts, Verdict
-from nacre.networks import memory_format
+from nacre.networks import is_image, memory_format
 from nacre.protocols import Logs
 from nacre.run.labels import labels_of, rows_of
 from nacre.run.place import called, stem
@@ -292,6 +292,8 @@ def _record(path: Path, session: Session, updates: list[Update], average: Averag
     def share(model: nn.Module, facts: Mapping[str, Any]) -> None:
         # A model may be shared, the path to one's photos not.
         facts = {**facts, **_known(model, session.data), "data": stem(session.data.source)}
+        if is_image(shape):
+            facts["fit"] = session.data.fit
         parameters = chosen.complete()
         folder.write(path / "model", model, name=chosen.name, parameters=parameters, shape=shape, facts=facts)
 

@@ -319,7 +319,7 @@ def _data_of(run: Path, model: Pretrained, asked: Settings) -> tuple[DataSet, bo
     written = configuration.recorded(run) if (run / configuration.NAME).is_file() else None
     if written is None and source is None:
         raise ConfigError(f"{run} is not a run, so it has no data of its own: say --data SOURCE.")
-    dataset = data.load(_settings(written, source, model.shape), progress=asked.progress)
+    dataset = data.load(_settings(written, source, model), progress=asked.progress)
     if dataset.shape != model.shape:
         raise ShapeError(
             f"{run} was built for items of shape {model.shape} and {dataset.source} has {dataset.shape}; give data of that "
@@ -340,10 +340,12 @@ def _data_of(run: Path, model: Pretrained, asked: Settings) -> tuple[DataSet, bo
     )
 
 
-def _settings(written: Mapping[str, Any] | None, source: str | None, shape: tuple[int, ...]) -> DataSettings:
+def _settings(written: Mapping[str, Any] | None, source: str | None, model: Pretrained) -> DataSettings:
     """How the data are read: as for the run, from another place if one is named."""
     if written is None:
-        size: dict[str, Any] = {"channels": shape[0], "image_size": shape[1:]} if is_image(shape) else {}
+        size: dict[str, Any] = {}
+        if is_image(model.shape):
+            size = {"channels": model.shape[0], "image_size": model.shape[1:], "fit": model.facts.get("fit", "crop")}
         return DataSettings(data=source or "", **size)
     known = {each.name for each in dataclasses.fields(DataSettings)}
     plain: dict[str, Any] = {name: v for name, v in written["data"].items() if name in known}
