@@ -306,6 +306,21 @@ def test_npz_labels_may_be_texts(tmp_path):
     assert (found.classes, found.labels.tolist()) == (("cat", "dog"), [1, 0, 1])
 
 
+@pytest.mark.parametrize("labels", [[7, -1, 3, -1], [7.0, np.nan, 3.0, -1.0], ["7", "", "3", ""]])
+def test_npz_labels_of_some_are_not_known(labels, tmp_path):
+    np.savez(tmp_path / "x.npz", x=np.zeros((4, 4, 4), np.uint8), y=np.array(labels))
+    found = open_set(tmp_path / "x.npz")
+    assert (found.classes, found.labels.tolist()) == (("3", "7"), [1, -1, 0, -1])
+    assert "2 of 4 items have no label." in found.notes
+
+
+def test_npz_labels_that_are_all_unknown_are_none(tmp_path):
+    np.savez(tmp_path / "x.npz", x=np.zeros((2, 4, 4), np.uint8), y=np.full(2, -1))
+    found = open_set(tmp_path / "x.npz")
+    assert (found.labels, found.classes) == (None, ())
+    assert "2 of 2 items have no label." in found.notes
+
+
 def test_npz_with_train_and_test(tmp_path):
     arrays = {"x_train": np.zeros((6, 4, 4), np.uint8), "x_test": np.ones((2, 4, 4), np.uint8) * 9}
     np.savez(tmp_path / "x.npz", **arrays, y_train=np.arange(6), y_test=np.arange(2))

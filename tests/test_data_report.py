@@ -47,6 +47,14 @@ def test_description_for_people(photos):
     assert "points of 2 coordinates" in describe(DataSettings(data="toy:ring8")).as_text()
 
 
+def test_items_without_a_label_are_counted_apart():
+    found = describe(DataSettings(data="digits", labelled=100))
+    assert sum(found.classes.values()) + found.unlabelled == found.count
+    assert found.unlabelled > 1000
+    assert f"unlabelled   {found.unlabelled:,}" in found.as_text()
+    assert "unlabelled" not in describe(DataSettings(data="digits")).as_text()
+
+
 def test_long_lists_are_cut(tmp_path):
     root = folder(
         tmp_path / "photos", pictures([f"{n:02}/a.png" for n in range(30)]) | {f"{n}.png": b"" for n in range(30)}

@@ -106,10 +106,10 @@ def test_json_that_says_something_else_is_ignored(text, tmp_path):
     assert (found.labels, found.captions, found.notes) == (None, None, ())
 
 
-def test_labels_of_some_are_left_out(tmp_path):
-    found = open_set(made(tmp_path, sample(0, cls=b"1") | sample(1)))
-    assert found.labels is None
-    assert found.notes == ("1 of 2 images have no label, so that labels are left out.",)
+def test_some_samples_may_have_no_label(tmp_path):
+    found = open_set(made(tmp_path, sample(0, cls=b"3") | sample(1) | sample(2, cls=b"-1") | sample(3, cls=b"5")))
+    assert (found.labels.tolist(), found.classes) == ([0, -1, -1, 1], ("3", "5"))
+    assert found.notes == ("2 of 4 items have no label.",)
 
 
 def test_a_bad_label_or_image_is_a_bad_file(tmp_path):
@@ -338,12 +338,16 @@ def test_without_pyarrow_one_sentence_says_how_to_get_it(tmp_path, monkeypatch):
         open_set(tmp_path / "x.parquet")
 
 
-def test_a_class_that_is_not_named_is_numbered_anew(arrow, tmp_path):
+def test_classes_that_are_not_named_are_numbered_anew(arrow, tmp_path):
     names = {"info": {"features": {"label": {"names": ["cat", "dog"]}}}}
-    path = written(
-        arrow, tmp_path / "x.parquet", {"image": structs(0, 1), "label": [-1, 1]}, {"huggingface": json.dumps(names)}
-    )
-    assert open_set(path).classes == ("-1", "1")
+    for labels, numbers, classes in (
+        ([7, 1], [1, 0], ("1", "7")),
+        ([-1, 1], [-1, 1], ("cat", "dog")),
+        ([None, 0], [-1, 0], ("cat", "dog")),
+    ):
+        columns = {"image": structs(0, 1), "label": labels}
+        found = open_set(written(arrow, tmp_path / "x.parquet", columns, {"huggingface": json.dumps(names)}))
+        assert (found.labels.tolist(), found.classes) == (numbers, classes)
 
 
 def test_large_photos_of_shards_are_decoded_in_order(tmp_path):

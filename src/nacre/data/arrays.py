@@ -165,9 +165,23 @@ def blocks(count: int) -> Iterator[tuple[int, int]]:
 
 
 def numbered(labels: np.ndarray) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Labels of any numbers or texts as 0 … K - 1 in sorted order, (N,) int64, and what each was."""
-    values, numbers = np.unique(labels, return_inverse=True)
-    return numbers.astype(np.int64), tuple(str(value) for value in values)
+    """Labels of any numbers or texts as 0 … K - 1 in sorted order, (N,) int64, and what each was.
+
+    What is not known, -1, NaN or an empty text, is `UNSAID`.
+    """
+    known = (labels != UNSAID) & ~np.isnan(labels) if labels.dtype.kind in "biuf" else labels != labels.dtype.type()
+    values, numbers = np.unique(labels[known], return_inverse=True)
+    if values.dtype.kind == "f" and (values == values.round()).all():
+        values = values.astype(np.int64)  # NaN among whole numbers made them floats
+    found = np.full(len(labels), UNSAID, np.int64)
+    found[known] = numbers
+    return found, tuple(str(value) for value in values)
+
+
+def about_unlabelled(labels: np.ndarray) -> tuple[str, ...]:
+    """A note if some items have no label, or none has."""
+    missing = int((labels == UNSAID).sum())
+    return (f"{missing} of {len(labels)} items have no label.",) if missing else ()
 
 
 def _joined(arrays: list[np.ndarray], name: str) -> np.ndarray:
@@ -224,10 +238,12 @@ def _listing(parts: list[Part], classes: tuple[str, ...], name: str) -> Listing:
     labels = _labels(parts, name)
     if labels is not None:
         labels, classes = (labels.astype(np.int64), classes) if classes else numbered(labels)
+    notes = () if labels is None else about_unlabelled(labels)
+    labels = labels if classes else None
     fixed = np.concatenate([np.full(len(part.values), part.split, np.int8) for part in parts])
     names = tuple(map(str, range(len(fixed))))
     captions = None if parts[0].captions is None else tuple(map(str, parts[0].captions))
-    return Listing(names, "photos", labels, classes, captions, None if (fixed == UNSAID).all() else fixed)
+    return Listing(names, "photos", labels, classes, captions, None if (fixed == UNSAID).all() else fixed, notes)
 
 
 def _labels(parts: list[Part], name: str) -> np.ndarray | None:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from nacre import seeds
-from nacre.data.dataset import DIGEST_SIZE, SPLITS, BadFile, DataSet, Kind, Prepared, assemble
+from nacre.data.dataset import DIGEST_SIZE, SPLITS, UNSAID, BadFile, DataSet, Kind, Prepared, assemble
 from nacre.data.settings import DataSettings
 from nacre.data.sources import prepare
 from nacre.errors import DataError
@@ -31,6 +31,7 @@ class Description:
         shape: of one item, (C, H, W) or (D,).
         splits: items in each split.
         classes: items of each class, in the order of the labels; empty without labels.
+        unlabelled: items without a label where others have one.
         sizes: originals of each size, "WxH", the most common first.
         modes: originals of each Pillow mode, the most common first.
         duplicates: how many items repeat the exact pixels of an earlier one.
@@ -45,6 +46,7 @@ class Description:
     shape: tuple[int, ...]
     splits: Mapping[str, int]
     classes: Mapping[str, int]
+    unlabelled: int
     sizes: Mapping[str, int]
     modes: Mapping[str, int]
     duplicates: int
@@ -84,6 +86,7 @@ class Description:
         return {
             "splits": _counts(self.splits),
             "classes": _counts(self.classes),
+            "unlabelled": f"{self.unlabelled:,}" if self.unlabelled else "",
             "captions": f"{self.captions:,}" if self.captions else "",
             "sizes": _counts(self.sizes),
             "modes": _counts(self.modes),
@@ -106,6 +109,7 @@ def describe(settings: DataSettings, *, progress: bool = False) -> Description:
         shape=data.shape,
         splits={name: len(data.rows(name)) for name in SPLITS},
         classes=_class_counts(data),
+        unlabelled=0 if data.labels is None else int((data.labels == UNSAID).sum()),
         sizes=dict(prepared.sizes),
         modes=dict(prepared.modes),
         duplicates=sum(len(group) - 1 for group in groups),
@@ -147,7 +151,7 @@ def _counts(counts: Mapping[str, int]) -> str:
 def _class_counts(data: DataSet) -> dict[str, int]:
     if data.labels is None:
         return {}
-    counts = np.bincount(data.labels, minlength=len(data.classes)).tolist()
+    counts = np.bincount(data.labels[data.labels != UNSAID], minlength=len(data.classes)).tolist()
     return dict(zip(data.classes, counts, strict=True))
 
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from nacre.data.arrays import numbered
+from nacre.data.arrays import about_unlabelled, numbered
 from nacre.data.build import Source
-from nacre.data.dataset import BadFile, Listing
+from nacre.data.dataset import UNSAID, BadFile, Listing
 from nacre.data.decode import UnreadableError
 from nacre.data.layout import SPLIT_NAMES, is_junk
 from nacre.errors import DataError
@@ -75,7 +75,6 @@ class Samples:
     captions: list[str] = field(default_factory=list)
     shards: "array[int]" = field(default_factory=lambda: array("i"))
     bad: list[BadFile] = field(default_factory=list)
-    labelled: int = 0
 
     def name(self, shard: int, sample: str) -> str:
         """What a sample of shard number `shard` is called."""
@@ -85,9 +84,7 @@ class Samples:
         """Take note of the next sample."""
         self.names.append(self.name(shard, sample))
         self.shards.append(shard)
-        fits = label is not None and -(2**63) <= label < 2**63
-        self.labels.append(label if label is not None and fits else 0)
-        self.labelled += fits
+        self.labels.append(label if label is not None and -(2**63) <= label < 2**63 else UNSAID)
         self.captions.append(caption)
 
     def listing(self, classes: Sequence[str] = ()) -> Listing:
@@ -97,19 +94,18 @@ class Samples:
             classes: what the labels 0, 1 … mean; by default their own values name them, and they are numbered anew.
         """
         count, captioned = len(self.names), sum(map(bool, self.captions))
-        labels: np.ndarray | None = None
-        names: tuple[str, ...] = ()
-        if count and self.labelled == count:
-            labels, names = _classes(np.array(self.labels, np.int64), tuple(classes))
-        gaps = {"label, so that labels are left out": self.labelled, "caption": captioned}
+        labels, names = _classes(np.array(self.labels, np.int64), tuple(classes))
+        notes = about_unlabelled(labels) if names else ()
+        if 0 < captioned < count:
+            notes += (f"{count - captioned} of {count} images have no caption.",)
         return Listing(
             names=tuple(self.names),
             kind="photos",
-            labels=labels,
+            labels=labels if names else None,
             classes=names,
             captions=tuple(self.captions) if captioned else None,
             fixed=self._splits(),
-            notes=tuple(f"{count - n} of {count} images have no {what}." for what, n in gaps.items() if 0 < n < count),
+            notes=notes,
             bad=tuple(self.bad),
         )
 
@@ -160,6 +156,6 @@ def _split_of(path: Path) -> int | None:
 
 
 def _classes(labels: np.ndarray, classes: tuple[str, ...]) -> tuple[np.ndarray, tuple[str, ...]]:
-    if classes and labels.min() >= 0 and labels.max() < len(classes):
+    if classes and UNSAID < labels.max(initial=UNSAID) < len(classes) and labels.min() >= UNSAID:
         return labels, classes
     return numbered(labels)
