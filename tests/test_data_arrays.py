@@ -329,6 +329,15 @@ def test_npz_with_train_and_test(tmp_path):
     assert found.labels.tolist() == [0, 1, 2, 3, 4, 5, 0, 1]
 
 
+@pytest.mark.parametrize("name", ["captions", "captions_train"])
+def test_npz_with_captions_of_the_training_set(name, tmp_path):
+    arrays = {"x_train": np.zeros((2, 4, 4), np.uint8), "x_test": np.ones((1, 4, 4), np.uint8) * 9}
+    np.savez(tmp_path / "x.npz", **arrays, **{name: np.array(["a", "b"]), "weights": np.zeros(2)})
+    found = open_set(tmp_path / "x.npz")
+    assert found.captions == ("a", "b", "")
+    assert found.notes == ("Not used: the arrays weights.",)
+
+
 @pytest.mark.parametrize(
     ("arrays", "message"),
     [

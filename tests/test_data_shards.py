@@ -106,6 +106,22 @@ def test_json_that_says_something_else_is_ignored(text, tmp_path):
     assert (found.labels, found.captions, found.notes) == (None, None, ())
 
 
+@pytest.mark.parametrize("name", ["a.tar", "test-0000.tar"])
+def test_a_shard_alone_is_read_as_its_folder_is(name, tmp_path):
+    (tmp_path / "set").mkdir()
+    members = sample(0, cls=b"5", txt=b"five") | sample(1, cls=b"3", txt=b"three")
+    path = tarred(tmp_path / "set" / name, members)
+    one, both = open_set(path), open_set(tmp_path / "set")
+    assert (one.classes, one.captions, one.fingerprint) == (("3", "5"), ("five", "three"), both.fingerprint)
+    said = open_set(tarred(tmp_path / "b.tar", sample(0, json=b'{"caption": "x"}')))
+    assert said.captions == ("x",)
+
+
+def test_an_archive_of_class_folders_is_no_shard(tmp_path):
+    members = {"cat/0.png": encoded(pixels(0)), "cat/0.json": b'{"boxes": []}', "dog/1.png": encoded(pixels(1))}
+    assert open_set(tarred(tmp_path / "a.tar", members)).classes == ("cat", "dog")
+
+
 def test_some_samples_may_have_no_label(tmp_path):
     found = open_set(made(tmp_path, sample(0, cls=b"3") | sample(1) | sample(2, cls=b"-1") | sample(3, cls=b"5")))
     assert (found.labels.tolist(), found.classes) == ([0, -1, -1, 1], ("3", "5"))
@@ -253,6 +269,24 @@ def test_parquet_as_hugging_face_has_it(arrow, tmp_path):
     assert found.captions == ("a", "b c", "")
     assert found.names == ("x.parquet/0", "x.parquet/1", "x.parquet/2")
     assert found.source == str(path)
+
+
+@pytest.mark.parametrize("kept_once", [False, True])
+def test_parquet_with_texts_for_labels(kept_once, arrow, tmp_path):
+    columns = {"label": ["dog", None, "cat"], "caption": ["a", "b", "a"]}
+    if kept_once:
+        columns = {name: arrow[0].array(values).dictionary_encode() for name, values in columns.items()}
+    found = open_set(written(arrow, tmp_path / "x.parquet", {"image": structs(0, 1, 2), **columns}))
+    assert (found.labels.tolist(), found.classes) == ([1, -1, 0], ("cat", "dog"))
+    assert found.captions == ("a", "b", "a")
+    assert found.notes == ("1 of 3 items have no label.",)
+
+
+def test_parquet_says_which_columns_are_not_used(arrow, tmp_path):
+    columns = {"image": structs(0, 1), "label": [0.5, 1.5], "id": [3, 4]}
+    found = open_set(written(arrow, tmp_path / "x.parquet", columns))
+    assert found.labels is None
+    assert found.notes[0].startswith("Not used: label, id; labels are whole numbers or texts")
 
 
 def test_parquet_of_plain_bytes_without_labels(arrow, tmp_path):

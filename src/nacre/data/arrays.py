@@ -145,7 +145,7 @@ def open_npy(path: Path) -> ArraySource | VectorSource:
 
 def open_npz(path: Path) -> ArraySource | VectorSource:
     """Read a .npz file: `images`, `x`, `data` or a single array, with `labels` or `y` and `captions`; or `x_train`,
-    `y_train`, `x_test` and `y_test`, where the split is fixed.
+    `y_train`, `x_test`, `y_test`, `captions_train` and so on, where the split is fixed.
 
     Raises:
         DataError: it is damaged, holds Python objects or a bomb, or lacks images.
@@ -156,7 +156,12 @@ def open_npz(path: Path) -> ArraySource | VectorSource:
             arrays = {name: file[name] for name in file.files}
     except DAMAGE as error:
         raise DataError(f"{path} is damaged: {error}.") from error
-    return source_of(_parts(arrays, path), str(path))
+    parts = _parts(arrays, path)
+    source = source_of(parts, str(path))
+    used = [array for part in parts for array in (part.values, part.labels, part.captions)]
+    unused = [name for name, array in arrays.items() if not any(array is each for each in used)]
+    note = (f"Not used: the arrays {', '.join(unused)}.",) if unused else ()
+    return replace(source, listing=source.listing.noting(*note))
 
 
 def blocks(count: int) -> Iterator[tuple[int, int]]:
@@ -242,8 +247,14 @@ def _listing(parts: list[Part], classes: tuple[str, ...], name: str) -> Listing:
     labels = labels if classes else None
     fixed = np.concatenate([np.full(len(part.values), part.split, np.int8) for part in parts])
     names = tuple(map(str, range(len(fixed))))
-    captions = None if parts[0].captions is None else tuple(map(str, parts[0].captions))
+    captions = None
+    if any(part.captions is not None for part in parts):
+        captions = tuple(text for part in parts for text in _texts(part))
     return Listing(names, "photos", labels, classes, captions, None if (fixed == UNSAID).all() else fixed, notes)
+
+
+def _texts(part: Part) -> list[str]:
+    return [""] * len(part.values) if part.captions is None else part.captions.tolist()
 
 
 def _labels(parts: list[Part], name: str) -> np.ndarray | None:
@@ -263,8 +274,12 @@ def _labels(parts: list[Part], name: str) -> np.ndarray | None:
 def _parts(arrays: Mapping[str, np.ndarray], path: Path) -> list[Part]:
     if "x_train" in arrays:
         pairs = [("train", UNSAID), ("val", 1), ("test", 2)]
+        captions = {part: arrays.get(f"{CAPTIONS}_{part}") for part, _ in pairs}
+        captions["train"] = arrays.get(CAPTIONS, captions["train"])
         return [
-            Part(arrays[f"x_{part}"], arrays.get(f"y_{part}"), split) for part, split in pairs if f"x_{part}" in arrays
+            Part(items, arrays.get(f"y_{part}"), split, _captions(captions[part], len(items), path))
+            for part, split in pairs
+            if (items := arrays.get(f"x_{part}")) is not None
         ]
     labels = next((arrays[key] for key in LABEL_KEYS if key in arrays), None)
     rest = [key for key in arrays if key not in (*LABEL_KEYS, CAPTIONS)]
@@ -273,12 +288,15 @@ def _parts(arrays: Mapping[str, np.ndarray], path: Path) -> list[Part]:
         raise DataError(
             f"{path} holds {', '.join(arrays) or 'nothing'}; an array called images, x or data was expected."
         )
-    captions = arrays.get(CAPTIONS)
-    if captions is not None and (captions.dtype.kind != "U" or captions.shape != arrays[key].shape[:1]):
+    return [Part(arrays[key], labels, captions=_captions(arrays.get(CAPTIONS), len(arrays[key]), path))]
+
+
+def _captions(captions: np.ndarray | None, count: int, path: Path) -> np.ndarray | None:
+    if captions is not None and (captions.dtype.kind != "U" or captions.shape != (count,)):
         raise DataError(
             f"{path} has captions of type {captions.dtype} and shape {captions.shape}; one text an item was expected."
         )
-    return [Part(arrays[key], labels, captions=captions)]
+    return captions
 
 
 def _check_members(path: Path) -> None:

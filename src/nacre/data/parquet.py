@@ -5,7 +5,7 @@ import importlib.util
 import io
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -21,18 +21,20 @@ from nacre.data.shards import REMEDY, Samples, judged
 from nacre.errors import DataError
 
 IMAGE, LABEL, TEXT = ("image", "img"), ("label",), ("text", "caption")
+NAMED = 5  # columns that are not used
 IMAGES_AT_ONCE, ROWS_AT_ONCE = 32, 8192
 BUFFER = 1 << 20  # bytes of a file that are read at once; without it pyarrow takes a whole row group
 
 
 @dataclass(frozen=True)
 class Columns:
-    """What the columns of a set are called, and the names of its classes if it tells."""
+    """What the columns of a set are called, the names of its classes if it tells, and a note on other columns."""
 
     image: str
     label: str | None
     text: str | None
     classes: tuple[str, ...]
+    notes: tuple[str, ...] = field(compare=False)
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,7 +82,8 @@ def open_parquet(paths: Sequence[Path], root: Path, name: str, progress: bool) -
             shown.update()
     if not samples.names:
         raise DataError(f"{name} holds no image: its files have no rows.")
-    source = ParquetSource(samples.listing(columns.classes), paths, starts, columns.image)
+    listing = samples.listing(columns.classes).noting(*columns.notes)
+    source = ParquetSource(listing, paths, starts, columns.image)
     return replace(source, listing=judged(source))
 
 
@@ -105,9 +108,13 @@ def _columns(path: Path) -> Columns:
             "{bytes, path} as Hugging Face has it, was expected."
         )
     types = importlib.import_module("pyarrow").types
-    label = next((name for name in LABEL if name in schema.names and types.is_integer(schema.field(name).type)), None)
-    text = next((name for name in TEXT if name in schema.names and _is_text(types, schema.field(name).type)), None)
-    return Columns(image, label, text, _class_names(schema.metadata or {}, label))
+    kinds = {name: _plain(types, schema.field(name).type) for name in schema.names}
+    texts = {name for name, kind in kinds.items() if types.is_string(kind) or types.is_large_string(kind)}
+    label = next((name for name in LABEL if name in texts or (name in kinds and types.is_integer(kinds[name]))), None)
+    text = next((name for name in TEXT if name in texts), None)
+    unused = [name for name in schema.names if name not in (image, label, text)]
+    note = f"Not used: {_few(unused)}; labels are whole numbers or texts in a column label, captions texts in text or caption."
+    return Columns(image, label, text, _class_names(schema.metadata or {}, label), (note,) if unused else ())
 
 
 def _holds_images(kind: Any) -> bool:
@@ -118,8 +125,13 @@ def _holds_images(kind: Any) -> bool:
     return bool(types.is_binary(kind) or types.is_large_binary(kind))
 
 
-def _is_text(types: Any, kind: Any) -> bool:
-    return bool(types.is_string(kind) or types.is_large_string(kind))
+def _plain(types: Any, kind: Any) -> Any:
+    """The type of a column's values, also where it keeps each of them but once."""
+    return kind.value_type if types.is_dictionary(kind) else kind
+
+
+def _few(names: Sequence[str]) -> str:
+    return ", ".join(names[:NAMED]) + (" …" if len(names) > NAMED else "")
 
 
 def _class_names(metadata: dict[bytes, bytes], label: str | None) -> tuple[str, ...]:
@@ -131,7 +143,7 @@ def _class_names(metadata: dict[bytes, bytes], label: str | None) -> tuple[str, 
     return tuple(map(str, names)) if isinstance(names, list) else ()
 
 
-def _said(path: Path, columns: Columns) -> Iterator[tuple[int | None, str | None]]:
+def _said(path: Path, columns: Columns) -> Iterator[tuple[int | str | None, str | None]]:
     """Label and text of each row."""
     names = [name for name in (columns.label, columns.text) if name]
     if not names:

@@ -75,13 +75,16 @@ class Samples:
     captions: list[str] = field(default_factory=list)
     shards: "array[int]" = field(default_factory=lambda: array("i"))
     bad: list[BadFile] = field(default_factory=list)
+    called: dict[str, int] = field(default_factory=dict)
 
     def name(self, shard: int, sample: str) -> str:
         """What a sample of shard number `shard` is called."""
         return f"{self.paths[shard].relative_to(self.root).as_posix()}/{sample}"
 
-    def add(self, shard: int, sample: str, label: int | None, caption: str) -> None:
+    def add(self, shard: int, sample: str, label: int | str | None, caption: str) -> None:
         """Take note of the next sample."""
+        if isinstance(label, str):  # numbered as they come, so that there need not be millions of them
+            label = self.called.setdefault(label, len(self.called)) if label else None
         self.names.append(self.name(shard, sample))
         self.shards.append(shard)
         self.labels.append(label if label is not None and -(2**63) <= label < 2**63 else UNSAID)
@@ -94,7 +97,7 @@ class Samples:
             classes: what the labels 0, 1 … mean; by default their own values name them, and they are numbered anew.
         """
         count, captioned = len(self.names), sum(map(bool, self.captions))
-        labels, names = _classes(np.array(self.labels, np.int64), tuple(classes))
+        labels, names = self._classes(tuple(classes))
         notes = about_unlabelled(labels) if names else ()
         if 0 < captioned < count:
             notes += (f"{count - captioned} of {count} images have no caption.",)
@@ -109,10 +112,21 @@ class Samples:
             bad=tuple(self.bad),
         )
 
+    def _classes(self, classes: tuple[str, ...]) -> tuple[np.ndarray, tuple[str, ...]]:
+        labels = np.array(self.labels, np.int64)
+        if self.called:
+            names = tuple(sorted(self.called))
+            place = np.empty(len(names), np.int64)
+            place[[self.called[name] for name in names]] = np.arange(len(names))
+            return np.where(labels == UNSAID, UNSAID, place[labels]), names
+        if classes and UNSAID < labels.max(initial=UNSAID) < len(classes) and labels.min() >= UNSAID:
+            return labels, classes
+        return numbered(labels)
+
     def _splits(self) -> np.ndarray | None:
-        """Shards that are all called train…, test… and so on fix the split, unless all are to train on."""
+        """Shards that are all called train…, test… and so on fix the split, unless all are of one."""
         splits = [_split_of(path.relative_to(self.root)) for path in self.paths]
-        if None in splits or not any(splits):
+        if None in splits or len(set(splits)) == 1:
             return None
         return np.array(splits, np.int8)[np.array(self.shards, np.int32)]
 
@@ -153,9 +167,3 @@ def _split_of(path: Path) -> int | None:
     """The split that a shard's name or one of its folders begins with, such as train-00000-of-00005."""
     words = (re.match(r"[a-z]*", part.lower()) for part in reversed(path.parts))
     return next((SPLIT_NAMES[word[0]] for word in words if word and word[0] in SPLIT_NAMES), None)
-
-
-def _classes(labels: np.ndarray, classes: tuple[str, ...]) -> tuple[np.ndarray, tuple[str, ...]]:
-    if classes and UNSAID < labels.max(initial=UNSAID) < len(classes) and labels.min() >= UNSAID:
-        return labels, classes
-    return numbered(labels)

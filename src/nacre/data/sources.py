@@ -25,7 +25,7 @@ from nacre.data.progress import bar
 from nacre.data.settings import DataSettings
 from nacre.data.stacked import open_stacked
 from nacre.data.toys import TOYS, open_toy
-from nacre.data.webdataset import open_tars
+from nacre.data.webdataset import open_tars, says_more
 from nacre.errors import ConfigError, DataError
 
 Source = build.Source | VectorSource
@@ -184,7 +184,7 @@ def _at(path: Path, progress: bool) -> Origin:
     name = path.name.lower()
     for suffixes, opened in _ARCHIVES.items():
         if name.endswith(suffixes):
-            return Origin(str(path), file_stamp(path), partial(opened, path))
+            return Origin(str(path), file_stamp(path), partial(opened, path, progress))
     opener = open_idx if is_idx(path) else _ARRAYS.get(path.suffix.lower())
     if opener:
         return Origin(str(path), file_stamp(path), _opening(opener, path))
@@ -193,8 +193,19 @@ def _at(path: Path, progress: bool) -> Origin:
     raise DataError(f"{path} is no source that nacre knows; {_EXPECTED}.")
 
 
-_ARCHIVES: Mapping[tuple[str, ...], Callable[[Path], AbstractContextManager[Source]]]
-_ARCHIVES = {ZIP_SUFFIXES: opened_zip, TAR_SUFFIXES: opened_tar}
+def _zip(path: Path, progress: bool) -> AbstractContextManager[Source]:
+    return opened_zip(path)
+
+
+def _tar(path: Path, progress: bool) -> AbstractContextManager[Source]:
+    """A folder of images in an archive, or a shard that stands alone."""
+    if says_more(path):
+        return nullcontext(open_tars([path], path.parent, str(path), progress))
+    return opened_tar(path)
+
+
+_ARCHIVES: Mapping[tuple[str, ...], Callable[[Path, bool], AbstractContextManager[Source]]]
+_ARCHIVES = {ZIP_SUFFIXES: _zip, TAR_SUFFIXES: _tar}
 _ARRAYS: Mapping[str, Callable[[Path], Source]]
 _ARRAYS = {".npy": open_npy, ".npz": open_npz, ".amat": published.open_amat}
 _EXPECTED = "a folder of images, a .zip, .tar, .parquet, .npy, .npz, .amat or idx file was expected"

@@ -12,7 +12,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from nacre.data.archives import LARGEST_MEMBER, leads_out, reading
+from nacre.data.archives import DAMAGE, LARGEST_MEMBER, leads_out, reading
 from nacre.data.dataset import BadFile, Listing
 from nacre.data.decode import ImageFile, UnreadableError
 from nacre.data.layout import is_junk, printable
@@ -81,6 +81,20 @@ def open_tars(paths: Sequence[Path], root: Path, name: str, progress: bool) -> T
     where = np.array(places, np.int64).reshape(-1, 2)
     source = TarSource(samples.listing(), paths, np.array(samples.shards, np.int32), where)
     return replace(source, listing=judged(source))
+
+
+def says_more(path: Path) -> bool:
+    """Whether a .tar has a label or a caption beside some image as WebDataset has them, in its .cls or .json."""
+    try:
+        for group in _groups(path):
+            said = _said(group.texts.get("json", b""))
+            if group.image and (
+                "cls" in group.texts or isinstance(said.get("caption"), str) or _label({}, said) is not None
+            ):
+                return True
+    except DAMAGE:  # also what is compressed
+        pass
+    return False
 
 
 @dataclass(eq=False)
