@@ -37,6 +37,11 @@ def test_class_folders(tmp_path):
 def test_an_image_at_the_top_means_no_classes(tmp_path):
     found = open_set(folder(tmp_path / "photos", pictures(["dog/a.png", "cat/b.png", "c.png"])))
     assert found.labels is None
+    assert found.notes == ("The folders cat, dog are no classes, for images lie beside them (c.png).",)
+    names = ["train/dog/a.png", "train/cat/b.png", "train/c.png", "test/cat/d.png"]
+    found = open_set(folder(tmp_path / "split", pictures(names)))
+    assert (found.labels, found.split.tolist()) == (None, [2, 0, 0, 0])
+    assert "lie beside them (train/c.png)" in found.notes[0]
 
 
 def test_classes_of_one_character_are_digits(tmp_path):
@@ -58,6 +63,17 @@ def test_split_folders_win(tmp_path):
 def test_a_folder_that_is_no_split_makes_them_classes(tmp_path):
     found = open_set(folder(tmp_path / "photos", pictures(["train/1.png", "plane/2.png"])))
     assert found.classes == ("plane", "train")
+    assert found.notes == ("train is taken for a class and for no split, for there is plane beside it.",)
+
+
+@pytest.mark.parametrize("stray", ["preview.png", "masks/1.png"])
+def test_what_lies_beside_a_training_and_a_test_set_is_named(stray, tmp_path):
+    names = ["train/cat/1.png", "train/dog/2.png", "test/cat/3.png", "test/dog/4.png", stray]
+    root = folder(tmp_path / "photos", pictures(names))
+    with pytest.raises(DataError, match=f"holds test, train and beside them {stray.partition('/')[0]}, so that"):
+        open_set(root)
+    (root / stray).unlink()
+    assert open_set(root).split.tolist() == [2, 2, 0, 0]
 
 
 def test_shared_folders_are_stripped(tmp_path):
@@ -80,9 +96,12 @@ def test_links_to_files_are_followed_and_to_folders_are_not(tmp_path):
     (root / "b.png").symlink_to(other / "b.png")
     (root / "gone.png").symlink_to(other / "gone.png")
     (root / "circle").symlink_to(root)
-    found = open_set(root)
+    found = open_set(root, max_bad=0.5)
     assert found.names == ("a.png", "b.png")
     assert "1 linked folders were not followed." in found.notes
+    assert [(file.name, file.reason) for file in found.bad] == [("gone.png", "No such file or directory")]
+    folder(other, {"gone.png": encoded(pixels(8))})
+    assert open_set(root).names == ("a.png", "b.png", "gone.png")
 
 
 def test_captions_and_split_in_jsonl(tmp_path):

@@ -64,6 +64,17 @@ def test_a_folder_of_shards_equals_the_pattern(tmp_path):
     assert one.mirror
 
 
+def test_images_and_shards_in_one_folder(tmp_path):
+    root = folder(shard_set(tmp_path / "set"), {"preview.png": encoded(pixels(0))})
+    with pytest.raises(DataError, match=r"holds shards \(train-0000.tar …\) and beside them images \(preview.png …\)"):
+        open_set(root)
+    photos = folder(tmp_path / "photos", {f"{n}.png": encoded(pixels(n)) for n in range(3)})
+    tarred(photos / "backup.tar", sample(0))
+    found = open_set(photos)
+    assert len(found) == 3
+    assert found.notes == ("Not read, for images lie beside them: 1 .tar or .parquet files (backup.tar …).",)
+
+
 def test_a_pattern_may_leave_shards_out(tmp_path):
     root = shard_set(tmp_path / "set")
     assert (open_set(root / "train-{0002..0002}.tar").items == planes(8, 9, 10, 11)).all()

@@ -12,7 +12,7 @@ from typing import BinaryIO
 
 from nacre.data.dataset import BadFile, Listing
 from nacre.data.decode import ImageFile, UnreadableError
-from nacre.data.layout import arrange, is_junk, matters
+from nacre.data.layout import SHARDS, arrange, is_image, is_junk, matters
 from nacre.errors import DataError
 
 RUN_FILES = {"config.yaml", "log.jsonl"}
@@ -28,10 +28,12 @@ class Scan:
     Args:
         lines: sorted; of each file its path with "/" relative to the folder, its size and time, with a zero byte between.
         notes: sentences for the user.
+        shards: other files, which may hold images themselves.
     """
 
     lines: list[str]
     notes: tuple[str, ...]
+    shards: tuple[str, ...] = ()
 
     @property
     def paths(self) -> Iterator[str]:
@@ -64,6 +66,7 @@ def scan(root: Path) -> Scan:
         DataError: the folder cannot be listed.
     """
     lines: list[str] = []
+    shards: list[str] = []
     linked = runs = 0
     waiting = [""]
     while waiting:
@@ -79,9 +82,13 @@ def scan(root: Path) -> Scan:
                 waiting.append(folder + name + "/")
             elif entry.is_dir():
                 linked += 1
+            elif is_image(name) and entry.is_symlink():  # to nothing: a bad file like others
+                lines.append(_line(folder + name, entry.stat(follow_symlinks=False)))
+            elif name.endswith(SHARDS) and entry.is_file():
+                shards.append(folder + name)
     lines.sort()
     counted = {"linked folders were not followed": linked, "runs of nacre inside were left out": runs}
-    return Scan(lines, tuple(f"{count} {what}." for what, count in counted.items() if count))
+    return Scan(lines, tuple(f"{count} {what}." for what, count in counted.items() if count), tuple(sorted(shards)))
 
 
 def file_stamp(*paths: Path) -> str:

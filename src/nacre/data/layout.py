@@ -17,10 +17,11 @@ from nacre.errors import DataError
 SPLIT_NAMES: Mapping[str, int] = {
     "train": 0, "training": 0, "val": 1, "valid": 1, "validation": 1, "dev": 1, "test": 2, "testing": 2,
 }  # fmt: skip
+SHARDS = (".tar", ".parquet")
 METADATA = ("metadata.jsonl", "metadata.csv", "captions.jsonl", "captions.csv")
 
 NAMED = 5
-"""Images without a caption that are named."""
+"""Images without a caption, or files that are out of place, that are named."""
 
 _NO_IMAGE = "no image: files named .jpg, .png, .webp, .gif, .bmp, .tif and the like are looked for"
 
@@ -78,11 +79,13 @@ def arrange(
         raise DataError(f"{source} holds {why}.")
     names = tuple(printable(path) for path in _without_shared_folders(paths))
     bad = tuple(BadFile(printable(file.name), file.reason) for file in bad)
+    _refuse_strays(names, source)
     fixed, inner = _split_folders(names)
     labels, classes = _class_folders(inner)
     remarks = _metadata(files, read_text, source)
     captions = _captions(paths, files, remarks, read_text)
     kind, notes = _kind(classes, captions is not None)
+    notes = _about_folders(names, inner) + notes
     notes += _gaps(paths, captions, len(remarks.keys() - set(paths)))
     if captions is None and (blank := _told(paths, files, remarks)):
         notes += (f"The captions of {blank} images are blank, and no image has another.",)
@@ -104,6 +107,37 @@ def _split_folders(names: tuple[str, ...]) -> tuple[np.ndarray | None, tuple[str
     if not set(tops) <= SPLIT_NAMES.keys():
         return None, names
     return np.array([SPLIT_NAMES[top] for top in tops], np.int8), tuple(name.split("/", 1)[1] for name in names)
+
+
+def _refuse_strays(names: tuple[str, ...], source: str) -> None:
+    """Raise DataError if something lies beside a training and a test set, which would dissolve them unnoticed."""
+    tops = {name.split("/", 1)[0] for name in names if "/" in name}
+    splits = sorted(top for top in tops if top.lower() in SPLIT_NAMES)
+    strays = sorted(tops.difference(splits)) + [name for name in names if "/" not in name]
+    numbers = {SPLIT_NAMES[top.lower()] for top in splits}
+    if strays and 0 in numbers and len(numbers) > 1:
+        raise DataError(
+            f"{source} holds {_few(splits)} and beside them {_few(strays)}, so that these would be no splits; move what lies "
+            "beside them elsewhere, or name one of the folders."
+        )
+
+
+def _about_folders(names: tuple[str, ...], inner: tuple[str, ...]) -> tuple[str, ...]:
+    """A note if folders are no classes, or a split is none, because of what lies beside them."""
+    places = sorted({dirname(name) for name in inner if "/" in name})
+    loose = [name for name, inside in zip(names, inner, strict=True) if "/" not in inside]
+    if len(places) > 1 and loose:
+        return (f"The folders {_few(places)} are no classes, for images lie beside them ({_few(loose)}).",)
+    tops = sorted({place.split("/", 1)[0] for place in places})
+    splits = [top for top in tops if top.lower() in SPLIT_NAMES]
+    if splits and len(tops) > 1 and names == inner:
+        others = [top for top in tops if top not in splits]
+        return (f"{_few(splits)} is taken for a class and for no split, for there is {_few(others)} beside it.",)
+    return ()
+
+
+def _few(names: Sequence[str]) -> str:
+    return ", ".join(map(printable, names[:NAMED])) + (" …" if len(names) > NAMED else "")
 
 
 def _class_folders(names: tuple[str, ...]) -> tuple[np.ndarray | None, tuple[str, ...]]:
@@ -183,8 +217,7 @@ def _one_line(text: str) -> str:
 
 def _gaps(paths: tuple[str, ...], captions: tuple[str, ...] | None, missing: int) -> tuple[str, ...]:
     bare = [path for path, caption in zip(paths, captions or (), strict=False) if not caption]
-    named = ", ".join(map(printable, bare[:NAMED])) + (" …" if len(bare) > NAMED else "")
-    notes = (f"{len(bare)} of {len(paths)} images have no caption ({named}).",) if bare else ()
+    notes = (f"{len(bare)} of {len(paths)} images have no caption ({_few(bare)}).",) if bare else ()
     return notes + ((f"{missing} images named in the metadata are not there.",) if missing else ())
 
 

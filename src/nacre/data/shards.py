@@ -12,10 +12,9 @@ from nacre.data.arrays import about_unlabelled, numbered
 from nacre.data.build import Source
 from nacre.data.dataset import UNSAID, BadFile, Listing
 from nacre.data.decode import UnreadableError
-from nacre.data.layout import SPLIT_NAMES, is_junk
+from nacre.data.layout import SHARDS, SPLIT_NAMES, is_junk
 from nacre.errors import DataError
 
-SUFFIXES = (".tar", ".parquet")
 MOST_SHARDS = 1 << 17
 REMEDY = "download this shard again, or leave it out"
 """What to do about a damaged one."""
@@ -31,7 +30,7 @@ def expand(pattern: Path) -> list[Path]:
         DataError: braces that mean nothing, files of another kind, or one that is not there.
     """
     paths = [Path(path) for path in _choices(str(pattern))]
-    if pattern.suffix not in SUFFIXES:
+    if pattern.suffix not in SHARDS:
         raise DataError(
             f"{pattern} names {len(paths)} files; only .tar and .parquet files are read as shards of one set."
         )
@@ -49,7 +48,7 @@ def inside(folder: Path) -> list[Path]:
     Raises:
         DataError: it holds shards of two kinds.
     """
-    found = sorted(path for suffix in SUFFIXES for path in folder.rglob(f"*{suffix}") if path.is_file())
+    found = sorted(path for suffix in SHARDS for path in folder.rglob(f"*{suffix}") if path.is_file())
     paths = [path for path in found if not any(map(is_junk, path.relative_to(folder).parts))]
     if len({path.suffix for path in paths}) > 1:
         raise DataError(

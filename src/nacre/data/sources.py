@@ -178,6 +178,8 @@ def _at(path: Path, progress: bool) -> Origin:
             if paths := shards.inside(path):
                 return _sharded(path, paths, path, progress)
             _refuse_arrays(path)
+        if found.shards:
+            found = _beside_shards(path, found)
         return Origin(str(path), found.stamp, _opening(folders.open_folder, path, found))
     if path.suffix == ".parquet":
         return _sharded(path, [path], path.parent, progress)
@@ -202,6 +204,17 @@ def _tar(path: Path, progress: bool) -> AbstractContextManager[Source]:
     if says_more(path):
         return nullcontext(open_tars([path], path.parent, str(path), progress))
     return opened_tar(path)
+
+
+def _beside_shards(path: Path, found: folders.Scan) -> folders.Scan:
+    """A folder's images, with a note on the shards beside them. Raises DataError if these may be the set."""
+    images, count = [name for name in found.paths if is_image(name)], len(found.shards)
+    if len(images) <= count:
+        raise DataError(
+            f"{path} holds shards ({found.shards[0]} …) and beside them images ({images[0]} …); move the images elsewhere."
+        )
+    note = f"Not read, for images lie beside them: {count} .tar or .parquet files ({found.shards[0]} …)."
+    return replace(found, notes=(*found.notes, note))
 
 
 _ARCHIVES: Mapping[tuple[str, ...], Callable[[Path, bool], AbstractContextManager[Source]]]
