@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from PIL import Image
 
 import nacre
 from nacre.engine import checkpoint
@@ -624,3 +625,11 @@ def test_a_set_smaller_than_the_usual_batch_gets_a_smaller_one(tmp_path):
 def test_a_player_that_never_has_its_turn_is_named(tmp_path, caplog):
     nacre.train("wgan", data="toy:ring8", steps=3, batch_size=8, sample_every=0, out=tmp_path / "run")
     assert "3 steps hold no turn for generator" in caplog.text
+
+
+def test_files_that_are_skipped_are_named(tmp_path, caplog):
+    for number in range(8):
+        Image.fromarray(np.full((8, 8), 30 * number, np.uint8)).save(tmp_path / f"{number}.png")
+    (tmp_path / "broken.png").write_bytes(b"none")
+    nacre.train("ae", data=str(tmp_path), max_bad=0.5, steps=1, hidden=(8,), sample_every=0, out=tmp_path / "run")
+    assert "1 file left out that cannot be read: broken.png (not an image)" in caplog.text

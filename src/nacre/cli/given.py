@@ -12,7 +12,7 @@ from torch import Tensor
 
 from nacre import images
 from nacre.data import DataSettings
-from nacre.data.dataset import BadFile, Prepared
+from nacre.data.dataset import BadFile, Prepared, left_out
 from nacre.data.decode import GREY_MODES, SUFFIXES, Target, UnreadableError, fitted, read_picture
 from nacre.data.settings import Fit
 from nacre.data.sources import prepare
@@ -91,8 +91,7 @@ def tell(model: Pretrained, count: int, resized: int, recoloured: int, bad: Sequ
     if recoloured:
         told.append(f"{recoloured} of {count} images were stored in colour, and made grey")
     if bad:
-        names = ", ".join(f"{file.name} ({file.reason})" for file in bad[:3]) + (" …" if len(bad) > 3 else "")
-        told.append(f"{len(bad)} file{'s' if len(bad) > 1 else ''} left out that cannot be read: {names}")
+        told.append(left_out(bad))
     if told:
         logger.info(f"{'; '.join(told)}.")
 

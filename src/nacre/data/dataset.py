@@ -1,6 +1,6 @@
 """A data set in one array, and the rule that says which images are kept aside."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from hashlib import blake2b
 from typing import Literal
@@ -247,6 +247,12 @@ def refuse_too_many_bad(bad: tuple[BadFile, ...], good: int, most: float, source
     raise DataError(
         f"{len(bad)} of {total} files in {source} ({len(bad) / total:.0%}) cannot be read: {first}{more}; {advice}."
     )
+
+
+def left_out(bad: Sequence[BadFile]) -> str:
+    """How many files were skipped, and the first of them."""
+    names = ", ".join(f"{file.name} ({file.reason})" for file in bad[:3]) + (" …" if len(bad) > 3 else "")
+    return f"{len(bad)} file{'s' if len(bad) > 1 else ''} left out that cannot be read: {names}"
 
 
 def _is_grey(image: np.ndarray) -> bool:

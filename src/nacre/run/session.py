@@ -22,6 +22,7 @@ from torch import nn
 from nacre import seeds
 from nacre.data import DataSet
 from nacre.data.captions import vocabulary
+from nacre.data.dataset import left_out
 from nacre.data.stream import Batches
 from nacre.engine import checkpoint, folder, loop, numerics
 from nacre.engine.average import Average, tensors
@@ -337,6 +338,9 @@ def _announce(path: Path, session: Session, updates: list[Update], ahead: range,
     )
     for note in dataset.notes:
         logger.info(note)
+    for side in filter(None, (dataset, dataset.other)):
+        if side.bad:
+            logger.warning(left_out(side.bad))
     counts = lengths(updates, steps)
     turns = ", ".join(f"{name} {count:,}" for name, count in counts.items())
     if idle := [name for name, count in counts.items() if not count]:
