@@ -162,6 +162,16 @@ def test_captions_in_csv(tmp_path):
     assert open_set(folder(tmp_path / "photos", files)).captions == ("one, two", "three")
 
 
+@pytest.mark.parametrize("after", ["b.png,two\n", "b.png,two\n" * 20_000, 'b.png,"two"\n'])
+def test_a_quote_left_open_in_csv_is_a_mistake_of_its_line(after, tmp_path):
+    content = f'file_name,text\nb.png,"two\nlines"\na.png,"one\n{after}'
+    root = folder(tmp_path / "photos", pictures(["a.png", "b.png"]) | {"metadata.csv": content.encode()})
+    with pytest.raises(
+        DataError, match=r"^Line 4 of metadata.csv in .* cannot be read as CSV .*; is a quote left open\?"
+    ):
+        open_set(root)
+
+
 def test_captions_beside_images(tmp_path):
     files = pictures(["a.png", "b.png"]) | {"a.txt": b" a pearl\nin a shell\n", "README.txt": b"no caption"}
     assert open_set(folder(tmp_path / "photos", files)).captions == ("a pearl in a shell", "")
@@ -172,6 +182,7 @@ def test_captions_beside_images(tmp_path):
     [
         ("{", "Line 2 of metadata.jsonl in .* is not a JSON object"),
         ("[1]", "Line 2 of .* is not a JSON object"),
+        ('{"a":' * 99_999, "Line 2 of .* is not a JSON object"),
         ('{"text": "x"}', "Line 2 of .* has no file_name"),
         ('{"file_name": "a.png", "text": 3}', "Line 2 of .* has a text that is not a text"),
         ('{"file_name": "a.png", "split": "exam"}', "Line 2 of .* has the split 'exam'; train, validation or test"),

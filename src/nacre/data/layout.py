@@ -167,7 +167,7 @@ def _jsonl(text: str, folder: str, where: str) -> dict[str, Remark]:
             continue
         try:
             row = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             row = None
         if not isinstance(row, dict):
             raise DataError(f"Line {number} of {where} is not a JSON object.")
@@ -177,9 +177,16 @@ def _jsonl(text: str, folder: str, where: str) -> dict[str, Remark]:
 
 def _csv(text: str, folder: str, where: str) -> dict[str, Remark]:
     remarks: dict[str, Remark] = {}
-    for number, row in enumerate(csv.DictReader(io.StringIO(text)), 2):
-        remarks.update(_remark(row, folder, f"Line {number} of {where}"))
-    return remarks
+    rows, line = csv.DictReader(io.StringIO(text), strict=True), 2
+    while True:
+        try:
+            row = next(rows, None)
+        except csv.Error as error:
+            raise DataError(f"Line {line} of {where} cannot be read as CSV ({error}); is a quote left open?") from None
+        if row is None:
+            return remarks
+        remarks.update(_remark(row, folder, f"Line {line} of {where}"))
+        line = rows.line_num + 1
 
 
 def _remark(row: Mapping[str | None, object], folder: str, where: str) -> dict[str, Remark]:
