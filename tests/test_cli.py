@@ -174,6 +174,19 @@ def test_train_sample_reconstruct_encode(tmp_path, capsys):
         assert codes["labels"].shape == codes["names"].shape == (1797,)
 
 
+@pytest.mark.parametrize(("test", "split"), [(0.1, "test"), (0.0, "all")])
+def test_an_answer_names_the_items_that_it_is_of(test, split, capsys):
+    settings = {"steps": 2, "hidden": (8,), "sample_every": 0, "validation": test, "test": test}
+    nacre.train("transfer", encoder=str(nacre.train("ae", out="ae", **settings).path), out="labels", **settings)
+    _, out, _ = answer(capsys, "classify", "labels")
+    assert (" test items in 10 classes" in out) == (split == "test")
+    assert ("kept no test items aside: most of these were trained on" in out) == (split == "all")
+    assert json.loads(answer(capsys, "classify", "labels", "--json")[1])["split"] == split
+    assert json.loads(answer(capsys, "classify", "labels", "--data", "digits", "--json")[1])["split"] is None
+    told = {"test": "32 reconstructions of validation items in", "all": "kept no validation items aside"}
+    assert told[split] in answer(capsys, "reconstruct", "ae")[1]
+
+
 def test_results_do_not_depend_on_the_batch_size(run, capsys):
     for size in (1, 7, 256):
         answer(capsys, "encode", run, "--out", f"codes-{size}.npz", "--batch-size", size)

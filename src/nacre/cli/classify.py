@@ -23,6 +23,7 @@ def main(argv: Sequence[str]) -> int:
     model = using.model_of(parsed)
     require(model.module, "classify")
     dataset, rows = using.items_of(parsed, model, "test")
+    split = using.split_of(parsed, dataset, "test")
     chances = using.in_batches(model.classify, dataset, rows, using.batch_size(parsed))
     arrays = {"probabilities": chances, "classes": np.array(model.classes), "names": np.array(dataset.names)[rows]}
     accuracy = None
@@ -33,5 +34,7 @@ def main(argv: Sequence[str]) -> int:
         accuracy = float((chances.argmax(1) == labels)[known].mean()) if known.any() else None
     using.write_arrays(out, arrays)
     right = "" if accuracy is None else f", {accuracy:.2%} of those with a label right"
-    sentence = f"{len(rows):,} items in {len(model.classes)} classes{right}; probabilities in {out}"
-    return using.answer(parsed.json, sentence, count=len(rows), accuracy=accuracy, out=str(out))
+    sentence = (
+        f"{len(rows):,} {using.called(split, 'test')} in {len(model.classes)} classes{right}; probabilities in {out}"
+    )
+    return using.answer(parsed.json, sentence, count=len(rows), split=split, accuracy=accuracy, out=str(out))

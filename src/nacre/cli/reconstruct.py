@@ -40,15 +40,16 @@ def main(argv: Sequence[str]) -> int:
     places = [out] if out.suffix else out.glob(f"{STEM}-*.png")
     using.spare_given(places, parsed.images or using.source_of(parsed))
     model = using.model_of(parsed)
-    items = given(parsed.images, model).items if parsed.images else held_out(parsed, model)
+    items, split = (given(parsed.images, model).items, None) if parsed.images else held_out(parsed, model)
     back = model.reconstruct(items, batch_size=using.batch_size(parsed))
     error = (back.double() - items.double()).square().mean().item()
     using.write_items(out, torch.stack([items, back], 1).flatten(0, 1) if out.suffix == ".png" else back, STEM)
-    sentence = f"{len(items)} reconstructions in {out}; mean squared error {error:.5f} a number"
-    return using.answer(parsed.json, sentence, count=len(items), mse=error, out=str(out))
+    of = using.called(split, "validation")
+    sentence = f"{len(items)} reconstructions of {of} in {out}; mean squared error {error:.5f} a number"
+    return using.answer(parsed.json, sentence, count=len(items), split=split, mse=error, out=str(out))
 
 
-def held_out(parsed: Any, model: Pretrained) -> Tensor:
-    """The first items of --data, or of what the run kept aside."""
+def held_out(parsed: Any, model: Pretrained) -> tuple[Tensor, str | None]:
+    """The first items of --data, or of what the run kept aside, and their split."""
     dataset, rows = using.items_of(parsed, model, "validation")
-    return using.floats(dataset, rows[: parsed.n or 32])
+    return using.floats(dataset, rows[: parsed.n or 32]), using.split_of(parsed, dataset, "validation")

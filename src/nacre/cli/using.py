@@ -7,7 +7,7 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -18,6 +18,7 @@ from nacre.cli import flags
 from nacre.cli.given import changed, fit_of, tell
 from nacre.data import DataSet, DataSettings
 from nacre.data import load as load_data
+from nacre.data.dataset import Split
 from nacre.data.decode import SUFFIXES
 from nacre.data.sources import prepare
 from nacre.engine import pictures, sampling
@@ -164,7 +165,7 @@ def batch_size(parsed: Any) -> int:
     return sampling.CHUNK if parsed.batch_size is None else int(parsed.batch_size)
 
 
-def items_of(parsed: Any, model: Pretrained, split: str | None) -> tuple[DataSet, np.ndarray]:
+def items_of(parsed: Any, model: Pretrained, split: Split | None) -> tuple[DataSet, np.ndarray]:
     """Data for a model, at its size: a set and the rows to take."""
     if parsed.data is None:
         settings = _own_settings(Path(parsed.run))
@@ -182,8 +183,23 @@ def items_of(parsed: Any, model: Pretrained, split: str | None) -> tuple[DataSet
         )
     if parsed.data is not None:
         _tell(dataset, model, DataSettings(**settings))
-    rows = dataset.rows(split) if split and parsed.data is None else np.arange(len(dataset.items))  # type: ignore[arg-type]
-    return dataset, rows if len(rows) else np.arange(len(dataset.items))
+    if split and split == split_of(parsed, dataset, split):
+        return dataset, dataset.rows(split)
+    return dataset, np.arange(len(dataset.items))
+
+
+def split_of(parsed: Any, dataset: DataSet, wanted: Split) -> Split | Literal["all"] | None:
+    """The split that `items_of` takes: all where the run kept none of `wanted` aside, None of other data than its own."""
+    if parsed.data is not None:
+        return None
+    return wanted if len(dataset.rows(wanted)) else "all"
+
+
+def called(split: str | None, wanted: Split) -> str:
+    """What the items of a split are called in an answer."""
+    if split == "all":
+        return f"items (the run kept no {wanted} items aside: most of these were trained on)"
+    return f"{split} items" if split else "items"
 
 
 def _tell(dataset: DataSet, model: Pretrained, settings: DataSettings) -> None:
