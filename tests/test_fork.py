@@ -178,6 +178,21 @@ def test_data_that_have_moved(tmp_path):
     assert_same_run(run, found)
 
 
+def test_two_sides_that_have_moved_before_the_first_steps_were_made_again(tmp_path):
+    rng = np.random.default_rng(0)
+    for side in "ab":
+        np.save(tmp_path / f"{side}.npy", rng.integers(0, 255, (60, 1, 8, 8), dtype=np.uint8))
+    tiny = {"width": 4, "judge_width": 4, "blocks": 1, "lr_schedule": "constant", "signal_every": 0}
+    settings = {**QUICK, "steps": 4, "checkpoint_every": 4, **tiny}
+    run = nacre.train("cyclegan", data="a.npy", data_b="b.npy", out=tmp_path / "run", **settings)
+    found = fork(run, at=2, out=tmp_path / "fork")
+    shutil.rmtree(found.path / "checkpoints")
+    for side in "ab":
+        (tmp_path / f"{side}.npy").rename(tmp_path / f"moved-{side}.npy")
+    nacre.resume(found, data="moved-a.npy", data_b="moved-b.npy")
+    assert_same_run(run, found, 4)
+
+
 def test_data_that_are_no_longer_what_they_were(runs, tmp_path):
     pixels = np.random.default_rng(0).integers(0, 255, (100, 8, 8), dtype=np.uint8)
     np.save(tmp_path / "noise.npy", pixels)

@@ -265,6 +265,14 @@ def test_resume_refuses_more_steps_where_the_schedule_depends_on_them(tmp_path):
         nacre.resume(run.path, steps=80)
 
 
+def test_the_command_that_started_a_run_by_epochs_goes_on_with_it(tmp_path):
+    told = {"epochs": 0.1, "batch_size": 8, "sample_every": 0, "lr_schedule": "cosine", "out": tmp_path / "run"}
+    first, again = (nacre.train("vae", or_resume=True, **told, **TINY["vae"]) for _ in range(2))
+    assert (again.done, again.steps) == (first.done, first.steps)
+    with pytest.raises(ConfigError, match="cosine learning rate schedule"):
+        nacre.resume(first.path, epochs=0.2)
+
+
 def test_resume_refuses_other_numerics_by_name(tmp_path):
     run = nacre.train("ae", out=tmp_path / "run", **{**QUICK, "steps": 10}, **TINY["ae"])
     config = yaml.safe_load((run.path / "config.yaml").read_text())

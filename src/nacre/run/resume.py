@@ -69,7 +69,7 @@ def replay(path: Path, plan: Plan, written: Mapping[str, Any], ranks: Ranks, acc
     replay(path, plan, before, ranks, accept_changes)
     here = {name: getattr(plan.training, name) for name in PLACE} | {"stop_on": ()}  # it was gone on with
     if plan.data.fingerprint == before["fingerprint"]:
-        here["data"] = plan.data.source  # they may have moved
+        here |= {name: getattr(plan.settings()[0], name) for name in MAY_MOVE}
     made = plan_of(path, before, configuration.request(plan.asked.model or plan.spec.name, here, before))
     play(path, made, before, ranks, accept_changes, until=origin["step"])
 
@@ -139,11 +139,6 @@ def _unchanged(written: Mapping[str, Any], flags: Mapping[str, Any], model: str)
         for name, value in coerce(listed, given[section], section).items():
             if name not in FREE_TO_CHANGE | MAY_MOVE and values.get(name) != value:
                 changed.append(f"{flag(name)} (was {values.get(name)}, is {value})")
-    more = given["training"].get("steps") not in (None, before.training.steps) or "epochs" in given["training"]
-    if more and before.training.lr_schedule not in (None, "constant"):
-        changed.append(
-            f"--steps (the {before.training.lr_schedule} learning rate schedule of {before.training.steps} depends on it)"
-        )
     if changed:
         raise ConfigError(
             f"a resumed run keeps its hyper-parameters, and these were changed: {', '.join(changed)}; start a new run with "
@@ -159,7 +154,15 @@ def _reached(path: Path) -> int:
 
 
 def _check_steps(path: Path, training: Training, written: Mapping[str, Any]) -> None:
-    """Refuse to go back, and to go on from nothing where weights came from elsewhere."""
+    """Refuse to go back, to go elsewhere than the learning rate does, and to go on from nothing where weights came from
+    elsewhere.
+    """
+    before, schedule = (written["training"].get(name) for name in ("steps", "lr_schedule"))
+    if training.steps != before and schedule not in (None, "constant"):
+        raise ConfigError(
+            f"a resumed run keeps its length where the learning rate depends on it, and the {schedule} learning rate schedule "
+            f"of {path} is for {before} steps, got {training.steps}; start a new run with --init-from instead."
+        )
     reached = checkpoint.steps(path / "checkpoints")
     if reached and (training.steps or 0) < reached[-1]:
         raise ConfigError(f"{path} has done {reached[-1]} steps already, got --steps {training.steps}; give more.")
