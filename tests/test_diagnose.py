@@ -102,6 +102,15 @@ def test_a_run_stops_on_a_verdict_is_saved_and_goes_on(stuck, tmp_path, capsys):
     assert nacre.train(stuck, data="toy:ring8", out=tmp_path / "api", stop_on=("collapse",), **QUICK).stopped
 
 
+def test_a_verdict_at_the_last_step_stops_nothing(stuck, tmp_path, capsys):
+    words = [f"--{name.replace('_', '-')}={value}" for name, value in {**QUICK, "steps": 24}.items()]
+    code, out, _ = answer(
+        capsys, "train", stuck, "--data=toy:ring8", f"--out={tmp_path / 'run'}", "--stop-on=collapse", *words
+    )
+    assert code == 0
+    assert "done: 24 steps" in out
+
+
 def test_runs_without_signals_get_a_sentence_and_can_be_measured(tmp_path, capsys):
     run = nacre.train("vae", out=tmp_path / "run", **{**QUICK, "signal_every": 0}, hidden=(16,), latent_dim=2)
     code, out, _ = answer(capsys, "diagnose", run.path)

@@ -272,6 +272,15 @@ def test_ledger_names_the_first_step_that_is_no_number():
         ledger.read()
 
 
+def test_ledger_names_who_failed_first_and_not_who_stands_first():
+    ledger = Ledger()
+    for step in range(10):
+        ledger.add("judge", step, {"loss": torch.tensor(1.0 if step < 8 else torch.nan)})
+        ledger.add("maker", step, {"loss": torch.tensor(1.0 if step < 3 else torch.nan)})
+    with pytest.raises(TrainingError, match="objective 'maker' became nan at step 3"):
+        ledger.read()
+
+
 def test_stream_visits_everything_once_an_epoch_without_a_gap():
     items = np.arange(30, dtype=np.float32)[:, None]
     stream = Stream(items, np.arange(3, 28), 4, seed=1)

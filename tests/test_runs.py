@@ -129,6 +129,22 @@ def test_a_script_ends_where_it_is_interrupted(tmp_path, monkeypatch):
     assert nacre.resume(tmp_path / "run").done == 40
 
 
+def test_a_script_ends_where_it_is_interrupted_though_nothing_was_left_to_do(tmp_path, monkeypatch):
+    """Ctrl-C while the last pictures are drawn."""
+    from nacre.engine import pictures
+
+    original = pictures.final_pages
+
+    def interrupted(model):
+        os.kill(os.getpid(), signal.SIGINT)
+        return original(model)
+
+    monkeypatch.setattr(pictures, "final_pages", interrupted)
+    with pytest.raises(nacre.Interrupted, match="at step 40 of 40, in") as stop:
+        nacre.train("ae", out=tmp_path / "run", **QUICK, **TINY["ae"])
+    assert (stop.value.run.done, stop.value.signal) == (40, signal.SIGINT)
+
+
 @pytest.mark.parametrize("times", [3, pytest.param(20, marks=pytest.mark.slow)])
 def test_killed_at_random_moments_is_bit_identical(times, tmp_path):
     """`kill -9` again and again, with a checkpoint at every other step so that many kills fall into its writing."""

@@ -52,9 +52,8 @@ class Interrupted(KeyboardInterrupt):
     """
 
     def __init__(self, run: Any, signal: int) -> None:
-        super().__init__(
-            f"stopped and saved at step {run.done:,} of {run.steps:,}; nacre.resume({str(run.path)!r}) goes on"
-        )
+        go_on = f"; nacre.resume({str(run.path)!r}) goes on" if run.done < run.steps else f", in {run.path}"
+        super().__init__(f"stopped and saved at step {run.done:,} of {run.steps:,}{go_on}")
         self.run, self.signal = run, signal
 
 

@@ -57,7 +57,8 @@ def report(play: Callable[[], Run], model: str | None) -> int:
         place = shlex.quote(str(stop.run.path))
         done, steps = stop.run.done, stop.run.steps
         if not is_follower():
-            print(f"stopped and saved at step {done:,} of {steps:,}; go on with: nacre resume {place}{own}")
+            go_on = f"; go on with: nacre resume {place}{own}" if done < steps else f", in {place}"
+            print(f"stopped and saved at step {done:,} of {steps:,}{go_on}")
         return 128 + stop.signal
     if is_follower():
         return 0

@@ -149,7 +149,7 @@ def go(
         judged_from: the step from which on checkpoints were judged, and the model was looked at, by these data.
 
     Raises:
-        Interrupted: a signal came; everything was saved first.
+        Interrupted: a signal came, be it during the last step; everything was saved first.
     """
     training, model, ranks = session.training, session.model, session.ranks
     steps = training.steps or 0
@@ -179,10 +179,11 @@ def go(
         finally:
             record.close()
         logger.info(_where_the_time_went(record))
-        # The first rank alone reads verdicts; the others are to end as it does.
+        # The first rank alone reads verdicts, and one alone may have been told to stop; the others are to end as it does.
         on_verdict = done < last and ranks.any(record.stopped is not None, session.stream.device)
-    run = Run(path, done, steps, record.score, record.stopped)
-    if done < last and not on_verdict:
+        told = ranks.any(bool(caught), session.stream.device)
+    run = Run(path, done, steps, record.score, record.stopped if done < last else None)
+    if told or (done < last and not on_verdict):
         raise Interrupted(run, caught[0] if caught else signal.SIGTERM)
     return run
 
