@@ -353,12 +353,31 @@ def test_overwrite_never_touches_what_is_not_a_run(config, tmp_path):
 def test_overwrite_removes_only_what_nacre_wrote(tmp_path):
     run = nacre.train("ae", out=tmp_path / "run", **{**QUICK, "steps": 5}, **TINY["ae"])
     (run.path / "notes.txt").write_text("mine")
+    for name in ("a2b.png", "b2a.png", "mixture.safetensors"):
+        (run.path / name).touch()
     (tmp_path / "elsewhere").mkdir()
     shutil.rmtree(run.path / "events")
     (run.path / "events").symlink_to(tmp_path / "elsewhere")
     nacre.train("ae", out=run.path, overwrite=True, **{**QUICK, "steps": 5}, **TINY["ae"])
     assert (run.path / "notes.txt").read_text() == "mine"
+    assert not [*run.path.glob("?2?.png"), *run.path.glob("mixture.*")]
     assert (tmp_path / "elsewhere").is_dir()
+
+
+def test_a_run_that_is_half_removed_is_still_a_run(tmp_path, monkeypatch):
+    run, remove = nacre.train("ae", out=tmp_path / "run", **{**QUICK, "steps": 5}, **TINY["ae"]), shutil.rmtree
+
+    def killed(path, **options):
+        if path.name == "model":
+            raise KeyboardInterrupt
+        remove(path, **options)
+
+    again = {**QUICK, "steps": 3, "out": run.path, "overwrite": True}
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "rmtree", killed)
+        with pytest.raises(KeyboardInterrupt):
+            nacre.train("ae", **again, **TINY["ae"])
+    assert nacre.train("ae", **again, **TINY["ae"]).done == 3
 
 
 MINE = """
@@ -544,6 +563,7 @@ def test_runs_inside_a_folder_of_photos_are_not_data(tmp_path, monkeypatch):
 def test_a_start_that_crashed_leaves_a_usable_directory(tmp_path):
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / ".lock").touch()
+    (tmp_path / "run" / ".config.yaml.k7q2x9ab").touch()
     assert nacre.train("ae", out=tmp_path / "run", **{**QUICK, "steps": 5}, **TINY["ae"]).done == 5
 
 

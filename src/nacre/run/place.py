@@ -10,12 +10,14 @@ from nacre.models import CATALOGUE
 from nacre.run import config as configuration
 
 OWN = (
-    "checkpoints", "config.yaml", "events", "latent_map.png", "log.jsonl", "model", "reconstructions.png", "report.html",
-    "samples", "samples.png", "trace.json",
+    "a2b.png", "b2a.png", "checkpoints", "events", "latent_map.png", "log.jsonl", "mixture.safetensors", "model",
+    "reconstructions.png", "report.html", "samples", "samples.png", "trace.json", configuration.NAME,
 )  # fmt: skip
-"""What nacre writes into a run; --overwrite removes this and nothing else."""
+"""What nacre writes into a run; --overwrite removes this and nothing else. The configuration, by which a run is known, goes
+last: a kill may come in between."""
 
-LOCKS = (".lock", "run.lock")
+LEFT = (".lock", "run.lock", f".{configuration.NAME}.*")
+"""What a start that was killed may leave behind."""
 
 
 def new_run(out: Path | None, otherwise: Path, overwrite: bool) -> Path:
@@ -29,7 +31,7 @@ def new_run(out: Path | None, otherwise: Path, overwrite: bool) -> Path:
         if out is None:
             return _numbered(otherwise.parent, otherwise.name)
         out.mkdir(parents=True, exist_ok=True)
-        if any(entry.name not in LOCKS for entry in out.iterdir()):
+        if any(not any(map(entry.match, LEFT)) for entry in out.iterdir()):
             _make_way(out, overwrite)
     except OSError as error:
         reason = error.strerror or error
