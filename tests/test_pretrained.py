@@ -1,12 +1,14 @@
 """Trained models in use: from Python, from folders, to and from the hub."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
 import torch
 
 import nacre
+from nacre.engine import checkpoint
 from nacre.errors import CapabilityError, CheckpointError, ConfigError, ShapeError
 from nacre.pretrained import Pretrained
 
@@ -87,6 +89,32 @@ def test_best_and_numbered_checkpoints(run):
     assert torch.equal(nacre.load(run, checkpoint=6).sample(2), nacre.load(run).sample(2))
     assert torch.equal(nacre.load(run, checkpoint="6").sample(2), nacre.load(run).sample(2))
     assert nacre.load(run, checkpoint="best").sample(2).shape == (2, 1, 8, 8)
+
+
+def test_a_checkpoint_has_its_own_steps_and_score(tmp_path):
+    told = {**QUICK, "checkpoint_every": 2, "signal_every": 0}
+    run = nacre.train("vae", out=tmp_path / "run", latent_dim=3, hidden=(16,), lr=0.1, **told)
+    scores = {line["step"]: line["validation"]["value"] for line in run.history if "validation" in line}
+    for step in (2, 6):
+        facts = nacre.load(run, checkpoint=step).facts
+        assert facts["steps"] == step
+        assert facts["validation"].endswith(f"items: {scores[step]:.5g}")
+        assert facts["data"] == "digits"
+    assert nacre.load(run, checkpoint=6).facts == nacre.load(run).facts
+
+
+def test_a_run_that_is_done_keeps_its_score_when_it_is_resumed(tmp_path):
+    run = nacre.train("vae", out=tmp_path / "run", latent_dim=3, hidden=(16,), **QUICK)
+    facts = nacre.load(run).facts
+    assert nacre.resume(run).score == run.score
+    assert nacre.load(run).facts == facts
+    folder = run.path / "checkpoints"
+    state = checkpoint.load(folder, 6)
+    del state["score"]  # as it was before scores were kept
+    shutil.rmtree(folder)
+    checkpoint.save(folder, 6, state)
+    assert nacre.resume(run).score is None
+    assert "validation" not in nacre.load(run, checkpoint=6).facts
 
 
 def test_push_to_hub_uploads_the_folder(model, monkeypatch):

@@ -17,6 +17,7 @@ from nacre.data.captions import unknown, words
 from nacre.data.sentences import reader_of
 from nacre.engine import checkpoint, folder, sampling
 from nacre.engine.numerics import device_for
+from nacre.engine.validate import score_of
 from nacre.errors import CapabilityError, CheckpointError, ConfigError, ShapeError
 from nacre.models import CATALOGUE
 from nacre.networks import is_image
@@ -314,13 +315,17 @@ def load(
     try:
         chosen = spec(model or name, config["parameters"])
         module = chosen.build(config["shape"])
-        module.load_state_dict(_weights_at(root, str(checkpoint)) if checkpoint is not None else weights)
+        facts = config["facts"]
+        if checkpoint is not None:
+            state = _state_at(root, str(checkpoint))
+            weights, facts = state["average"] or state["model"], _facts_at(state, facts)
+        module.load_state_dict(weights)
     except (RuntimeError, TypeError, ValueError) as error:
         reason = " ".join(str(error).split())[:200]
         raise CheckpointError(
             f"the weights in {place} do not fit {name} as its {folder.CONFIG} describes it ({reason})."
         ) from None
-    return Pretrained(module.to(device_for(device)), chosen, tuple(config["shape"]), config["facts"])
+    return Pretrained(module.to(device_for(device)), chosen, tuple(config["shape"]), facts)
 
 
 def _model_folder(root: Path) -> Path:
@@ -331,8 +336,8 @@ def _model_folder(root: Path) -> Path:
     return root
 
 
-def _weights_at(run: Path, which: str) -> dict[str, Tensor]:
-    """The averaged weights of one checkpoint of a run."""
+def _state_at(run: Path, which: str) -> dict[str, Any]:
+    """One checkpoint of a run."""
     checkpoints = run / "checkpoints"
     present = checkpoint.steps(checkpoints)
     if not present:
@@ -344,9 +349,14 @@ def _weights_at(run: Path, which: str) -> dict[str, Tensor]:
         step = int(which)
     else:
         raise ConfigError(f"--checkpoint takes 'best' or a step of {', '.join(map(str, present))}; got '{which}'.")
-    state = checkpoint.load(checkpoints, step)
-    weights: dict[str, Tensor] = state["average"] or state["model"]
-    return weights
+    return checkpoint.load(checkpoints, step)
+
+
+def _facts_at(state: Mapping[str, Any], last: Mapping[str, Any]) -> dict[str, Any]:
+    """What a run says of its last step, as it is for one of its checkpoints."""
+    score = score_of(state)
+    facts = {name: fact for name, fact in last.items() if name != "validation"} | {"steps": state["step"]}
+    return facts | ({"validation": str(score)} if score else {})
 
 
 def _from_hub(repo: str) -> Path:

@@ -3,7 +3,7 @@
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from nacre.engine.settings import Training
 from nacre.engine.signals import HELD_OUT, TRAIN, Signals
 from nacre.engine.translation_signals import TranslationSignals
 from nacre.engine.update import Update
-from nacre.engine.validate import Score, floats, spread, validate
+from nacre.engine.validate import Score, floats, score_of, spread, validate
 from nacre.errors import CheckpointError, TrainingError
 from nacre.metrics.verdicts import Facts, Verdict
 from nacre.protocols import Logs
@@ -301,6 +301,7 @@ class Record:
             "optimizers": {update.objective.name: update.optimizer.state_dict() for update in self.updates},
             "ledger": self.ledger.state_dict(),
             "best": list(self.best) if self.best else None,
+            "score": asdict(self.score) if self.score else None,
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -314,6 +315,7 @@ class Record:
             self.ledger.load_state_dict(state["ledger"])
             best = (int(state["best"][0]), float(state["best"][1])) if state["best"] else None
             self.best = best if best and best[0] in checkpoint.steps(self.path / "checkpoints") else None
+            self.score = score_of(state)
         except (KeyError, RuntimeError, TypeError, ValueError) as error:
             reason = " ".join(str(error).split())[:200]
             raise CheckpointError(

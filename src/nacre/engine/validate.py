@@ -1,6 +1,8 @@
 """One number for "how good is it now", on items kept aside: it chooses the best checkpoint and is never trained on."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -41,6 +43,12 @@ class Score:
     def beats(self, value: float) -> bool:
         """Whether this score is better than `value`."""
         return self.value > value if self.higher_is_better else self.value < value
+
+
+def score_of(state: Mapping[str, Any]) -> Score | None:
+    """How a checkpoint was judged; None if it was not, or is of before that was kept."""
+    found = state.get("score")
+    return Score(**found) if found else None
 
 
 def validate(

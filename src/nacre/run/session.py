@@ -189,8 +189,10 @@ def go(
 
 
 def _take_up(record: Record, state: Mapping[str, Any], judged_from: int) -> None:
-    """Go on from a checkpoint; what was best by other data is best no longer."""
+    """Go on from a checkpoint; what was best by other data is best no longer, and their score is none of these."""
     record.load_state_dict(state)
+    if state["step"] <= judged_from:
+        record.score = None
     if record.best and record.best[0] <= judged_from:
         record.best = None
 
