@@ -10,6 +10,7 @@ from nacre.data import DataSettings, load
 from nacre.data.stream import Stream
 from nacre.engine import pictures
 from nacre.errors import CapabilityError, ConfigError, DataError
+from nacre.run import config as configuration
 
 MEANS = '''
 import torch
@@ -155,6 +156,14 @@ def test_items_without_a_label_are_left_out_for_a_model_that_needs_one(means, tm
     assert run.score is None or run.score.name != "accuracy"
     with pytest.raises(DataError, match="--batch-size 20 or less"):
         nacre.train(means, out=tmp_path / "two", steps=3, batch_size=64, labelled=20)
+
+
+def test_epochs_and_the_usual_batch_are_of_the_items_that_are_trained_on(means, tmp_path, caplog):
+    caplog.set_level("INFO", logger="nacre")
+    run = nacre.train(means, out=tmp_path / "run", epochs=2, sample_every=0, labelled=40)
+    assert configuration.recorded(run.path)["training"]["batch_size"] == 32
+    assert run.steps == 3
+    assert "40 items of 1×8×8 to train on" in caplog.text
 
 
 def test_sentences_where_labels_are_missing(means, tmp_path):

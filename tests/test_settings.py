@@ -75,10 +75,11 @@ def test_a_short_run_is_profiled_as_well(steps, traced, tmp_path):
 def test_a_long_run_does_not_write_more():
     dataset = load(DataSettings())
     chosen = spec("vae")
-    settled = [resolve(Training(steps=steps), chosen, dataset) for steps in (1_000, 50_000, 1_000_000)]
+    model = chosen.build(dataset.shape)
+    settled = [resolve(Training(steps=steps), chosen, dataset, model) for steps in (1_000, 50_000, 1_000_000)]
     assert [training.log_every for training in settled] == [100, 100, 1000]
     assert [training.sample_every for training in settled] == [1000, 1000, 20_000]
-    assert resolve(Training(steps=10**6, log_every=7, sample_every=0), chosen, dataset).log_every == 7
+    assert resolve(Training(steps=10**6, log_every=7, sample_every=0), chosen, dataset, model).log_every == 7
 
 
 @pytest.mark.parametrize(
@@ -87,7 +88,8 @@ def test_a_long_run_does_not_write_more():
 )
 def test_looks_are_rarer_where_batches_are_small(steps, batch_size, every):
     chosen, dataset = spec("vae"), load(DataSettings(data="digits"))
-    assert resolve(Training(steps=steps, batch_size=batch_size), chosen, dataset).signal_every == every
+    training = Training(steps=steps, batch_size=batch_size)
+    assert resolve(training, chosen, dataset, chosen.build(dataset.shape)).signal_every == every
 
 
 def test_one_command_starts_or_goes_on(tmp_path):
@@ -127,7 +129,8 @@ def test_a_longer_run_writes_by_its_own_length(tmp_path):
     assert written["training"]["log_every"] is None
     dataset = load(DataSettings())
     asked = configuration.request("vae", {"steps": 1_000_000}, written)
-    assert resolve(asked.training, asked.spec("vae"), dataset).log_every == 1000
+    chosen = asked.spec("vae")
+    assert resolve(asked.training, chosen, dataset, chosen.build(dataset.shape)).log_every == 1000
 
 
 def test_shares_of_a_line_are_of_its_own_stretch():

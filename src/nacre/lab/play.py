@@ -31,8 +31,8 @@ def model_on(
 ) -> tuple[nn.Module, DataSet, Training]:
     """A model with initial weights, the data that it is for, and its training with nothing left open."""
     dataset, chosen = load(data, progress=True), spec(name, parameters)
-    training = resolve(training, chosen, dataset)
-    return build(chosen, dataset.shape, training.seed), dataset, dataclasses.replace(training, device="cpu")
+    model = build(chosen, dataset.shape, training.seed)
+    return model, dataset, dataclasses.replace(resolve(training, chosen, dataset, model), device="cpu")
 
 
 def watched(model: nn.Module, dataset: DataSet, training: Training, frames: int) -> Iterator[int]:

@@ -89,9 +89,9 @@ def plan(asked: Request, *, conditional: bool = False) -> Plan:
 
 def settled(asked: Request, chosen: Spec, dataset: DataSet) -> Plan:
     """A plan for a model and data that are known."""
-    training = resolve(asked.training, chosen, dataset)
-    device = numerics.device_for(training.device)
-    model = build(chosen, dataset.shape, training.seed, device)
+    device = numerics.device_for(asked.training.device)
+    model = build(chosen, dataset.shape, asked.training.seed, device)
+    training = resolve(asked.training, chosen, dataset, model)
     if words_of(model):
         _introduce(model, dataset)
     return Plan(asked, chosen, dataset, training, device, model)

@@ -39,9 +39,9 @@ from nacre.errors import ConfigError, Interrupted, TrainingError
 from nacre.metrics.verdicts import Facts, Verdict
 from nacre.networks import is_image, memory_format
 from nacre.protocols import Logs
-from nacre.run.labels import labels_of, rows_of
+from nacre.run.labels import labels_of
 from nacre.run.place import called, stem
-from nacre.run.streams import both_rows, described, sides_of, words_of
+from nacre.run.streams import both_rows, described, sides_of, trained_on, words_of
 from nacre.spec import Spec
 
 logger = logging.getLogger("nacre")
@@ -100,10 +100,10 @@ def build(chosen: Spec, shape: tuple[int, ...], seed: int, device: torch.device 
         return model.to(memory_format=memory_format(model, torch.device(device)))  # type: ignore[call-overload]
 
 
-def resolve(training: Training, chosen: Spec, dataset: DataSet) -> Training:
-    """Settings with steps and batch size filled in, by what the model recommends for the data."""
+def resolve(training: Training, chosen: Spec, dataset: DataSet, model: nn.Module) -> Training:
+    """Settings with steps and batch size filled in, by what the model recommends and how many items it can learn from."""
     recommended = {"steps": 10_000, "batch_size": 64, "lr_schedule": "constant", **chosen.recommended(dataset.shape)}
-    items = len(dataset.rows("train"))
+    items = len(trained_on(dataset, model))
     # A small set is not to fail at a default; a power of two is what ranks, packs and micro-batches divide.
     batch_size = training.batch_size or min(recommended["batch_size"], 1 << max(0, items.bit_length() - 1))
     steps = training.steps or recommended["steps"]
@@ -303,9 +303,9 @@ def _record(path: Path, session: Session, updates: list[Update], average: Averag
 
     data, training, ranks, model = session.data, session.training, session.ranks, session.model
     held_out, labels, others, others_shown = data.rows("validation"), labels_of(model, data), None, None
-    shown = described(data, "train") if words_of(model) else rows_of(model, data, labels)
+    shown = trained_on(data, model)
     if sides_of(model):
-        shown, of_b = both_rows(data, model, "train")
+        _, of_b = both_rows(data, model, "train")
         held_out, rows = both_rows(data, model, "validation")
         assert data.other is not None
         others, others_shown = data.other.items[rows], data.other.items[spread(of_b, TRAIN, shuffle=True)]
@@ -334,9 +334,9 @@ def _known(model: nn.Module, dataset: DataSet) -> dict[str, Any]:
 def _announce(path: Path, session: Session, updates: list[Update], ahead: range, pace: float) -> None:
     training, dataset = session.training, session.data
     steps, batch = training.steps or 0, training.batch_size or 0
-    parameters = sum(p.numel() for p in session.model.parameters())
+    parameters, items = sum(p.numel() for p in session.model.parameters()), len(trained_on(dataset, session.model))
     logger.info(
-        f"{session.spec.name} ({parameters:,} parameters) on {dataset.source}: {len(dataset.rows('train')):,} items of "
+        f"{session.spec.name} ({parameters:,} parameters) on {dataset.source}: {items:,} items of "
         f"{'×'.join(map(str, dataset.shape))} to train on, {len(dataset.rows('validation')):,} to validate with"
     )
     for note in dataset.notes:

@@ -61,6 +61,15 @@ def described(dataset: DataSet, split: Split) -> np.ndarray:
     return np.array([row for row in rows if told[row]], np.int64) if told else rows[:0]
 
 
+def trained_on(dataset: DataSet, model: nn.Module) -> np.ndarray:
+    """The rows that a model learns from, of side A where there are two: without those that lack a label, a caption or a partner
+    that it needs.
+    """
+    if sides_of(model):
+        return both_rows(dataset, model, "train")[0]
+    return described(dataset, "train") if words_of(model) else rows_of(model, dataset, labels_of(model, dataset))
+
+
 def both_rows(dataset: DataSet, model: object, split: Split) -> tuple[np.ndarray, np.ndarray]:
     """The rows of either side in a split.
 
