@@ -289,6 +289,7 @@ def test_mirror_is_a_switch(capsys):
         (["sample", "nowhere"], "there is no run or model folder at nowhere"),
         (["data", "nowhere"], "nowhere"),
         (["sample"], "run"),
+        (["compare"], "a comparison takes two or more runs"),
         (["train", "--steps", "3", "vae"], "'vae' is out of place"),
         (["train", "vae", "--step", "3"], "did you mean '--steps'?"),
         (["train", "vae", "--lr", "nan"], "--lr takes a finite number, got 'nan'"),

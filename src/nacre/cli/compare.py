@@ -45,7 +45,7 @@ def main(argv: Sequence[str]) -> int:
     """Compare runs, or train models and compare them."""
     parser = flags.parser("compare", _DESCRIPTION, "RUN RUN… [flags], or --models MODEL,MODEL --budget … [flags]")
     parser.add_argument("runs", nargs="*", help="runs to compare")
-    own = _shared(_named(argv))
+    own = _shared(_names(flags.typed(argv, "--models") or ""))
     data = fields(DataSettings)
     training = [field for field in fields(Training) if field.name not in DECIDED]
     for title, listed in (
@@ -107,15 +107,6 @@ def _answer(found: Comparison, written: Sequence[Path], as_json: bool) -> int:
         print(words.text(found, max(80, shutil.get_terminal_size((120, 24)).columns)))
         print(f"\npage, CSV and LaTeX: {', '.join(shlex.quote(str(path)) for path in written)}")
     return 1 if found.failures else 0
-
-
-def _named(argv: Sequence[str]) -> list[str]:
-    """The models that a command line names."""
-    for word, after in zip(argv, [*argv[1:], ""], strict=True):
-        flag, equals, value = word.partition("=")
-        if flag == "--models":
-            return _names(value if equals else after)
-    return []
 
 
 def _names(typed: str) -> list[str]:
