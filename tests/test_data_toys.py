@@ -52,3 +52,9 @@ def test_the_seed_decides_the_points():
     one, two = open_set("toy:ring8"), open_set("toy:ring8", split_seed=1)
     assert one.fingerprint == open_set("toy:ring8").fingerprint
     assert (one.items != two.items).any()
+
+
+def test_the_seed_decides_the_pearls_of_any_size():
+    one, other = (open_set("toy:pearls", image_size=8, split_seed=seed) for seed in (0, 1))
+    assert (one.items != other.items).any()
+    assert (open_set("toy:pearls", image_size=8, split_seed=0).items == one.items).all()

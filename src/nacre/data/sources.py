@@ -108,7 +108,7 @@ def find(settings: DataSettings, *, progress: bool = False) -> Origin:
     if prefix == "stacked-mnist":
         return _stacked(_path(rest) if rest else published.usual_folder("mnist"), progress)
     if prefix == "toy" and rest in TOYS:
-        return Origin(settings.data, "", _opening(open_toy, rest, settings.split_seed))
+        return Origin(settings.data, str(settings.split_seed), _opening(open_toy, rest, settings.split_seed))
     if colon and prefix in PREFIXES and prefix != "toy":
         return _prefixed(prefix, _path(rest))
     path = _path(settings.data)
