@@ -55,6 +55,16 @@ def test_items_without_a_label_are_counted_apart():
     assert "unlabelled" not in describe(DataSettings(data="digits")).as_text()
 
 
+def test_both_sides_are_described(tmp_path):
+    root = folder(tmp_path / "two", pictures(["trainA/a.png", "trainA/b.png", "trainB/a.png", "testB/c.png"]))
+    found = describe(settings := DataSettings(data=str(root), validation=0, test=0))
+    assert (found.count, found.classes, found.other.count, found.other.splits["test"]) == (2, {}, 2, 1)
+    assert found.fingerprint == load(settings).fingerprint
+    assert "\nside B\n" in found.as_text()
+    named = DataSettings(data=str(root / "trainA"), data_b=str(root / "trainB"), validation=0, test=0)
+    assert json.loads(json.dumps(describe(named).as_dict()))["other"]["count"] == 1
+
+
 def test_long_lists_are_cut(tmp_path):
     root = folder(
         tmp_path / "photos", pictures([f"{n:02}/a.png" for n in range(30)]) | {f"{n}.png": b"" for n in range(30)}

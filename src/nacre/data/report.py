@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
 
@@ -13,7 +13,8 @@ from torch import Tensor
 from nacre import seeds
 from nacre.data.dataset import DIGEST_SIZE, SPLITS, UNSAID, BadFile, DataSet, Kind, Prepared, assemble
 from nacre.data.settings import DataSettings
-from nacre.data.sources import prepare
+from nacre.data.sides import joined
+from nacre.data.sources import prepare_sides
 from nacre.errors import DataError
 from nacre.images import to_float
 
@@ -38,6 +39,7 @@ class Description:
         duplicate_groups: names that share their pixels.
         captions: items with a caption.
         notes: sentences for the user.
+        other: side B, if there are two; `fingerprint` is then of both.
     """
 
     source: str
@@ -56,6 +58,7 @@ class Description:
     fingerprint: str
     bad: tuple[BadFile, ...]
     notes: tuple[str, ...]
+    other: "Description | None" = None
 
     def as_dict(self) -> dict[str, Any]:
         """Everything, ready for JSON, with a `schema_version`."""
@@ -66,6 +69,7 @@ class Description:
             "duplicate_groups": [list(group) for group in self.duplicate_groups],
             "bad": [vars(file) for file in self.bad],
             "notes": list(self.notes),
+            "other": None if self.other is None else self.other.as_dict(),
         }
 
     def as_text(self) -> str:
@@ -74,7 +78,8 @@ class Description:
         lines += [f"{name:<12} {text}" for name, text in self._facts().items() if text]
         lines += _first("duplicate", [" = ".join(group) for group in self.duplicate_groups])
         lines += _first("bad", [f"{file.name}: {file.reason}" for file in self.bad])
-        return "\n".join([*lines, *(f"note         {note}" for note in self.notes)])
+        lines += [f"note         {note}" for note in self.notes]
+        return "\n".join(lines if self.other is None else [*lines, "", "side B", self.other.as_text()])
 
     def _what(self) -> str:
         if self.kind == "vectors":
@@ -99,8 +104,14 @@ class Description:
 
 def describe(settings: DataSettings, *, progress: bool = False) -> Description:
     """Load what `settings` name and describe it. Raises as `load` does."""
-    prepared = prepare(settings, progress=progress)
-    data = assemble(prepared, settings)
+    found = [(prepared, assemble(prepared, each)) for prepared, each in prepare_sides(settings, progress=progress)]
+    told = [_described(prepared, data) for prepared, data in found]
+    if len(told) == 1:
+        return told[0]
+    return replace(told[0], other=told[1], fingerprint=joined(*(data for _, data in found)).fingerprint)
+
+
+def _described(prepared: Prepared, data: DataSet) -> Description:
     groups = _duplicates(prepared)
     return Description(
         source=data.source,

@@ -61,14 +61,19 @@ def load(settings: DataSettings, *, progress: bool = False) -> DataSet:
         DataError: the source is missing, empty, broken or not what it says it is.
         ConfigError: a setting that cannot be meant for this source.
     """
+    found = [assemble(prepared, each) for prepared, each in prepare_sides(settings, progress=progress)]
+    return sides.joined(*found) if len(found) > 1 else found[0]
+
+
+def prepare_sides(settings: DataSettings, *, progress: bool = False) -> list[tuple[Prepared, DataSettings]]:
+    """What `load` does before the split of each side, the second at the size of the first; and the settings of each."""
     one, other = sides.named(settings)
-    dataset = assemble(prepare(one, progress=progress), one)
-    if other is None:
-        return dataset
-    of_same_size = replace(
-        other, image_size=(dataset.shape[1:][0], dataset.shape[1:][1]) if len(dataset.shape) == 3 else None
-    )
-    return sides.joined(dataset, assemble(prepare(of_same_size, progress=progress), of_same_size))
+    found = [(prepare(one, progress=progress), one)]
+    if other is not None:
+        shape = found[0][0].items.shape
+        of_same_size = replace(other, image_size=(shape[2], shape[3]) if len(shape) == 4 else None)
+        found.append((prepare(of_same_size, progress=progress), of_same_size))
+    return found
 
 
 def prepare(settings: DataSettings, *, progress: bool = False) -> Prepared:
