@@ -579,3 +579,25 @@ def test_what_a_model_is_given_is_brought_to_its_size_as_in_training(fit, capsys
     (run / "model" / "config.json").write_text(json.dumps(facts))  # an older folder, whose run alone says it
     assert np.array_equal(codes(run, "--data", tmp_path / "wide"), own)
     assert not np.array_equal(codes(run / "model", "--data", tmp_path / "wide"), own)
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["sample", "gan", "--numbered", "--format", "png"], "--numbered is of the model's own samples"),
+        (["sample", "ae", "--numbered", "--prior", "gmm"], "leave --prior gmm and --format out"),
+        (["inpaint", "vae", "large.png", "--sweeps", "3"], "--sweeps is of --method sample"),
+        (
+            ["inpaint", "vae", "large.png", "--method", "sample", "--adam-steps", "3"],
+            "--adam-steps would be of --method",
+        ),
+        (
+            ["interpolate", "gan", "1,2", "--n", "9", "--fps", "3", "--side", "5"],
+            "--n, --fps, --side would change nothing",
+        ),
+        (["interpolate", "vae", "--map", "--frames", "4"], "--frames would change nothing"),
+    ],
+)
+def test_a_flag_that_would_change_nothing_is_refused(words, sentence, runs, capsys):
+    words = [runs["root"] / word if word == "large.png" else runs.get(word, word) for word in words]
+    assert sentence in refused(capsys, *words)

@@ -59,6 +59,11 @@ def main(argv: Sequence[str]) -> int:
     alternatives = 4 if parsed.alternatives is None else parsed.alternatives
     if alternatives < 1:
         raise ConfigError(f"--alternatives must be 1 or more, got {alternatives}.")
+    searched = sorted("--" + name.replace("_", "-") for name in flags.given(parsed, SEARCH))
+    if parsed.method == "sample" and searched:
+        raise ConfigError(f"{', '.join(searched)} would be of --method search; --method sample takes --sweeps.")
+    if parsed.method != "sample" and parsed.sweeps is not None:
+        raise ConfigError("--sweeps is of --method sample; say that, or leave it out.")
     model = using.model_of(parsed)
     if not is_image(model.shape):
         raise ConfigError(f"{parsed.run} is of vectors, which have no holes to complete; take a run of images.")

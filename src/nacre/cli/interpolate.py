@@ -49,10 +49,25 @@ def main(argv: Sequence[str]) -> int:
     latents.decoding(model.module)
     flat = latents.is_normal(model.module) and latents.code_dim(model.module) == 2
     wanted = flat and not parsed.images and parsed.n is None if parsed.map is None else parsed.map
+    _refuse_unread(parsed, out, wanted)
     try:
         return _map(parsed, model, out, flat) if wanted else _walk(parsed, model, out)
     except OSError as error:
         raise RunError(f"{out} cannot be written ({error.strerror or error}); take another --out.") from None
+
+
+def _refuse_unread(parsed: Any, out: Path, whole: bool) -> None:
+    """Raise ConfigError for flags that would change nothing."""
+    film = out.suffix in (".gif", ".mp4")
+    read = {"n": not whole and not parsed.images, "fps": film, "side": whole} | dict.fromkeys(
+        ("frames", "path", "loop"), not whole
+    )
+    unread = [f"--{name}" for name, used in read.items() if not used and getattr(parsed, name)]
+    if unread:
+        raise ConfigError(
+            f"{', '.join(unread)} would change nothing: --n is of random latents, --fps of a film, --side of a map, --frames, "
+            "--path and --loop of a walk; leave them out."
+        )
 
 
 def _map(parsed: Any, model: Pretrained, out: Path, flat: bool) -> int:

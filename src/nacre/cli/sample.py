@@ -106,6 +106,8 @@ def main(argv: Sequence[str]) -> int:
         raise ConfigError("--shards and --shard are of --format; say --format parquet, for example.")
     if parsed.prior == "gmm" and (parsed.label is not None or parsed.truncation is not None or parsed.reject_worst):
         raise ConfigError("a mixture of codes knows no labels, truncation or rejection; leave them or --prior gmm out.")
+    if parsed.numbered and (parsed.prior == "gmm" or parsed.format is not None):
+        raise ConfigError("--numbered is of the model's own samples, on one page; leave --prior gmm and --format out.")
     if parsed.format is not None:
         return in_shards(parsed, model, count)
     using.check_room(out, count, model.shape)
