@@ -474,6 +474,16 @@ def test_what_the_diagnosis_says_comes_first(of_gan):
     assert evaluation.as_dict()["verdicts"][0]["title"] == "healthy"
 
 
+def test_what_was_measured_is_said_though_the_page_cannot_be_written(shared, gan, capsys):
+    words = ["evaluate", str(gan), "--samples", "60", "--out", "/proc/nacre/page.html"]
+    assert main(words) == 1
+    out, err = capsys.readouterr()
+    assert "Fréchet" in out
+    assert "/proc/nacre/page.html cannot be written" in err
+    assert main([*words, "--json"]) == 1
+    assert json.loads(capsys.readouterr().out)["report"] is None
+
+
 def test_commands_in_the_page_can_be_pasted(of_gan):
     advice = (
         "go slower: nacre fork 'a b' --at 0 --lr 0.0001; or limit them: nacre fork 'a b' --at 0 --clip 1; as <ever>"
