@@ -356,6 +356,18 @@ def test_a_compressed_bomb(tmp_path, monkeypatch):
         open_set(path)
 
 
+def test_no_room_to_unpack_an_archive_is_not_its_fault(tmp_path, monkeypatch):
+    path = tarred(tmp_path / "set.tar.gz", pictures(["a.png"]))
+
+    def full(**_):
+        return open("/dev/full", "r+b", buffering=0)
+
+    monkeypatch.setattr(archives.tempfile, "SpooledTemporaryFile", full)
+    monkeypatch.setattr(archives.tempfile, "tempdir", "/small")
+    with pytest.raises(DataError, match=r"cannot be unpacked: no room in /small \(No space left on device\); TMPDIR"):
+        open_set(path)
+
+
 def test_an_archive_without_images(tmp_path):
     with pytest.raises(DataError, match="holds no image"):
         open_set(zipped(tmp_path / "set.zip", {"a.csv": b"1"}))

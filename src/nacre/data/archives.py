@@ -141,7 +141,20 @@ def _uncompressed(path: Path) -> Iterator[IO[bytes]]:
         packed = path.stat().st_size
         with opener(path) as compressed:
             while block := compressed.read(1 << 20):
-                unpacked.write(block)
+                with _room(path):
+                    unpacked.write(block)
                 refuse_bomb(path, packed, unpacked.tell())
-        unpacked.seek(0)
+        with _room(path):
+            unpacked.seek(0)
         yield unpacked
+
+
+@contextmanager
+def _room(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        where = tempfile.tempdir or "the temporary folder"
+        raise DataError(
+            f"{path} cannot be unpacked: no room in {where} ({error.strerror or error}); TMPDIR names another."
+        ) from error
