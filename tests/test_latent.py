@@ -136,6 +136,17 @@ def test_the_command_fits_once_and_keeps_the_mixture(run, capsys, monkeypatch):
         main(["sample", str(run.path), "--prior", "gmm", "--components", "3", "--out", "c.npz"])
 
 
+def test_a_mixture_that_cannot_be_kept_is_used_all_the_same(run, capsys, monkeypatch):
+    def refuse(*arguments, **facts):
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr(LatentMixture, "save", refuse)
+    words = ["sample", str(run.path), "--prior", "gmm", "--components", "2", "-n", "9", "--out", "a.npz"]
+    assert main(words) == 0
+    assert np.load("a.npz")["images"].shape == (9, 1, 8, 8)
+    assert "the mixture is not kept, for" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [

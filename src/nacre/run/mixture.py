@@ -1,6 +1,7 @@
 """Autoencoders that sample: a mixture over the codes of a run's training items, kept beside the run."""
 
 import hashlib
+import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -8,10 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from nacre import seeds
-from nacre.errors import CheckpointError
 from nacre.latent import LatentMixture
 from nacre.pretrained import Pretrained
 from nacre.protocols import Decodes, Encodes, Samples, dtype_of
+
+logger = logging.getLogger("nacre")
 
 NAME = "mixture.safetensors"
 """Where a run keeps the mixture that was fitted to its codes."""
@@ -77,10 +79,10 @@ def mixture_of(
         model: encodes and decodes.
         codes: makes the codes (N, D) of its training items, if they are needed.
         components: how many Gaussians; None for the number with the lowest BIC.
-        run: where the mixture is kept; None keeps it nowhere.
+        run: where the mixture is kept, if it can be; None keeps it nowhere.
 
     Raises:
-        CheckpointError: it cannot be kept, or cannot be read.
+        CheckpointError: it cannot be read.
     """
     of = fingerprint(model, "auto" if components is None else str(components))
     if run is not None and (run / NAME).is_file():
@@ -92,9 +94,7 @@ def mixture_of(
         try:
             mixture.save(run / NAME, of=of)
         except OSError as error:
-            raise CheckpointError(
-                f"the mixture could not be kept in {run / NAME} ({error.strerror or error})."
-            ) from None
+            logger.warning(f"the mixture is not kept, for {run / NAME} cannot be written ({error.strerror or error})")
     return mixture
 
 
