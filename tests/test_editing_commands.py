@@ -601,3 +601,14 @@ def test_what_a_model_is_given_is_brought_to_its_size_as_in_training(fit, capsys
 def test_a_flag_that_would_change_nothing_is_refused(words, sentence, runs, capsys):
     words = [runs["root"] / word if word == "large.png" else runs.get(word, word) for word in words]
     assert sentence in refused(capsys, *words)
+
+
+def test_data_named_by_a_flag_are_opened_once(runs, capsys, monkeypatch, tmp_path):
+    from nacre.data import arrays
+
+    opened = []
+    np.save(tmp_path / "x.npy", np.zeros((4, 8, 8), np.uint8))
+    check = arrays._check_header
+    monkeypatch.setattr(arrays, "_check_header", lambda *words: opened.append(words) or check(*words))
+    told(capsys, "encode", runs["ae"], "--data", tmp_path / "x.npy")
+    assert len(opened) == 1

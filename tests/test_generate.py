@@ -63,6 +63,7 @@ def test_a_shard_alone_is_that_of_the_whole_and_a_stopped_run_goes_on(run, form,
 def test_what_is_written_can_be_trained_on(run, model, form, capsys):
     sampled(capsys, run, "-n", 30, "--format", form, "--shards", 2, "--out", "shards", "--truncation", 0.5)
     dataset = load_data(DataSettings(data="shards"))
+    assert not any("Not used" in note for note in dataset.notes)
     items, labels = sampling.draw(model.module, range(30), truncation=0.5)
     assert np.abs(dataset.items[:].astype(int) - (items * 255).round().int().numpy()).max() <= 1
     assert dataset.labels is not None

@@ -17,10 +17,9 @@ from nacre import images
 from nacre.cli import flags
 from nacre.cli.given import changed, fit_of, tell
 from nacre.data import DataSet, DataSettings
-from nacre.data import load as load_data
-from nacre.data.dataset import Split
+from nacre.data.dataset import Prepared, Split
 from nacre.data.decode import SUFFIXES
-from nacre.data.sources import prepare
+from nacre.data.sources import prepare_sides, together
 from nacre.engine import pictures, sampling
 from nacre.errors import ConfigError, RunError, ShapeError
 from nacre.networks import Shape, is_image
@@ -175,14 +174,15 @@ def items_of(parsed: Any, model: Pretrained, split: Split | None) -> tuple[DataS
         settings = {"data": parsed.data, "validation": 0.0, "test": 0.0, "max_bad": 1.0}
         if is_image(model.shape):
             settings |= {"channels": model.shape[0], "image_size": model.shape[1:], "fit": fit_of(model)}
-    dataset = load_data(DataSettings(**settings), progress=True)
+    read = prepare_sides(DataSettings(**settings), progress=True)
+    dataset = together(read)
     if dataset.shape != model.shape:
         raise ShapeError(
             f"{parsed.run} was built for items of shape {model.shape} and {dataset.source} has {dataset.shape}; "
             "give data of that shape."
         )
     if parsed.data is not None:
-        _tell(dataset, model, DataSettings(**settings))
+        _tell(dataset, model, read[0][0])
     if split and split == split_of(parsed, dataset, split):
         return dataset, dataset.rows(split)
     return dataset, np.arange(len(dataset.items))
@@ -202,11 +202,11 @@ def called(split: str | None, wanted: Split) -> str:
     return f"{split} items" if split else "items"
 
 
-def _tell(dataset: DataSet, model: Pretrained, settings: DataSettings) -> None:
+def _tell(dataset: DataSet, model: Pretrained, prepared: Prepared) -> None:
     """A note on what became of a source's images on their way to a model."""
     resized, recoloured = (0, 0)
     if is_image(dataset.shape) and dataset.other is None:
-        resized, recoloured = changed(prepare(settings), dataset.shape)
+        resized, recoloured = changed(prepared, dataset.shape)
     tell(model, len(dataset.items), resized, recoloured, dataset.bad)
 
 

@@ -18,6 +18,7 @@ MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 IMAGE_KEYS = ("images", "x", "data", "arr_0")
 LABEL_KEYS = ("labels", "y")
 CAPTIONS = "captions"
+NUMBERS = "numbers"  # of samples, which nacre writes beside them
 
 
 @dataclass(frozen=True, eq=False)
@@ -159,7 +160,7 @@ def open_npz(path: Path) -> ArraySource | VectorSource:
     parts = _parts(arrays, path)
     source = source_of(parts, str(path))
     used = [array for part in parts for array in (part.values, part.labels, part.captions)]
-    unused = [name for name, array in arrays.items() if not any(array is each for each in used)]
+    unused = [name for name, array in arrays.items() if name != NUMBERS and not any(array is each for each in used)]
     note = (f"Not used: the arrays {', '.join(unused)}.",) if unused else ()
     return replace(source, listing=source.listing.noting(*note))
 

@@ -21,6 +21,7 @@ from nacre.data.shards import REMEDY, Samples, judged
 from nacre.errors import DataError
 
 IMAGE, LABEL, TEXT = ("image", "img"), ("label",), ("text", "caption")
+NUMBER = "number"  # of a sample, which nacre writes beside it
 NAMED = 5  # columns that are not used
 IMAGES_AT_ONCE, ROWS_AT_ONCE = 32, 8192
 BUFFER = 1 << 20  # bytes of a file that are read at once; without it pyarrow takes a whole row group
@@ -112,7 +113,7 @@ def _columns(path: Path) -> Columns:
     texts = {name for name, kind in kinds.items() if types.is_string(kind) or types.is_large_string(kind)}
     label = next((name for name in LABEL if name in texts or (name in kinds and types.is_integer(kinds[name]))), None)
     text = next((name for name in TEXT if name in texts), None)
-    unused = [name for name in schema.names if name not in (image, label, text)]
+    unused = [name for name in schema.names if name not in (image, label, text, NUMBER)]
     note = f"Not used: {_few(unused)}; labels are whole numbers or texts in a column label, captions texts in text or caption."
     return Columns(image, label, text, _class_names(schema.metadata or {}, label), (note,) if unused else ())
 

@@ -61,8 +61,13 @@ def load(settings: DataSettings, *, progress: bool = False) -> DataSet:
         DataError: the source is missing, empty, broken or not what it says it is.
         ConfigError: a setting that cannot be meant for this source.
     """
-    found = [assemble(prepared, each) for prepared, each in prepare_sides(settings, progress=progress)]
-    return sides.joined(*found) if len(found) > 1 else found[0]
+    return together(prepare_sides(settings, progress=progress))
+
+
+def together(found: Sequence[tuple[Prepared, DataSettings]]) -> DataSet:
+    """The set that the prepared sides make, or the only one."""
+    sets = [assemble(prepared, settings) for prepared, settings in found]
+    return sides.joined(*sets) if len(sets) > 1 else sets[0]
 
 
 def prepare_sides(settings: DataSettings, *, progress: bool = False) -> list[tuple[Prepared, DataSettings]]:
