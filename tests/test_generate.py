@@ -80,6 +80,7 @@ def test_single_files_lie_in_a_folder_for_each_shard(run, capsys):
     rows = [line.split(",") for line in labels.splitlines()]
     assert rows[0] == ["file_name", "label", "name"]
     assert [row[1] for row in rows[1:]] == ["4"] * 4
+    assert load_data(DataSettings(data="files")).classes == ()
 
 
 def test_what_cannot_be_meant_is_refused(run, capsys):

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
@@ -22,6 +23,9 @@ METADATA = ("metadata.jsonl", "metadata.csv", "captions.jsonl", "captions.csv")
 
 NAMED = 5
 """Images without a caption, or files that are out of place, that are named."""
+
+_SHARD = re.compile(r".*-\d{5}-of-\d{5}")
+"""What a folder is called that nacre filled with some of its samples."""
 
 _NO_IMAGE = "no image: files named .jpg, .png, .webp, .gif, .bmp, .tif and the like are looked for"
 
@@ -141,10 +145,10 @@ def _few(names: Sequence[str]) -> str:
 
 
 def _class_folders(names: tuple[str, ...]) -> tuple[np.ndarray | None, tuple[str, ...]]:
-    """At least two folders and no image beside them: each folder is a class, whatever lies inside it."""
+    """At least two folders and no image beside them: each folder is a class, whatever lies inside it, but for shards."""
     tops = [name.split("/", 1)[0] if "/" in name else "" for name in names]
     classes = tuple(sorted(set(tops)))
-    if len(classes) < 2 or "" in classes:
+    if len(classes) < 2 or "" in classes or all(map(_SHARD.fullmatch, classes)):
         return None, ()
     number = {name: index for index, name in enumerate(classes)}
     return np.array([number[top] for top in tops], np.int64), classes
