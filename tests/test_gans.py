@@ -409,6 +409,15 @@ def test_augmentation_does_what_its_numbers_say():
         assert torch.equal(holed, expected)
 
 
+@pytest.mark.parametrize("operation", [augment.diff_augment, augment.moved_and_cut])
+def test_augmentation_moves_images_of_bfloat16_no_further_than_others(operation):
+    images = torch.full((1, 1, 32, 32), 0.5)
+    noise = torch.full((1, augment.NUMBERS if operation is augment.diff_augment else augment.PLACES), 1 - 2**-20)
+    seen = operation(images.bfloat16(), noise)
+    assert seen.dtype == torch.bfloat16
+    assert torch.equal(seen == 0, operation(images, noise) == 0)
+
+
 def test_gradients_flow_through_the_augmentation():
     images = (2 * items((3, 8, 8), rows=2) - 1).requires_grad_()
     noise = seeds.noise(seeds.uniform(augment.NUMBERS), "augment", rows=range(2), dtype=torch.float64)

@@ -76,6 +76,17 @@ def test_continuous_bernoulli_against_torch_and_its_gradient_near_one_half():
     torch.testing.assert_close(slope, near.detach() / 6, atol=2e-5, rtol=0)
 
 
+def test_continuous_bernoulli_is_computed_in_full_of_logits_that_autocast_made_small():
+    generator = torch.Generator().manual_seed(0)
+    x, logits = torch.rand(8, 784, generator=generator), (2 * torch.randn(8, 784, generator=generator)).bfloat16()
+    for law in (
+        lambda logits: losses.continuous_bernoulli_nll(logits, x),
+        losses.continuous_bernoulli_log_normalizer,
+        losses.continuous_bernoulli_mean,
+    ):
+        torch.testing.assert_close(law(logits), law(logits.float()))
+
+
 @pytest.mark.parametrize("log_scale", [-9.0, -3.0, 0.0, 3.0])
 @pytest.mark.parametrize("mean", [-0.2, 0.0, 0.31, 1.0])
 def test_discretized_logistic_sums_to_one_over_its_levels(mean, log_scale):

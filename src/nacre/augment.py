@@ -27,15 +27,14 @@ def diff_augment(images: Tensor, noise: Tensor) -> Tensor:
 
     Args:
         images: (N, C, H, W) in [-1, 1].
-        noise: (N, 7) uniform in [0, 1).
+        noise: (N, 7) uniform in [0, 1), float32 at least: in bfloat16 some would be 1, a place past the last.
     """
-    noise = noise.to(images.dtype)
-    return cutout(translation(color(images, noise[:, :3]), noise[:, 3:5]), noise[:, 5:])
+    colored = color(images, noise[:, :3].to(images.dtype))
+    return cutout(translation(colored, noise[:, 3:5]), noise[:, 5:])
 
 
 def moved_and_cut(images: Tensor, noise: Tensor) -> Tensor:
     """Translation and cutout alone, for images whose colours a judge is told of; the noise is (N, 4)."""
-    noise = noise.to(images.dtype)
     return cutout(translation(images, noise[:, :2]), noise[:, 2:])
 
 
