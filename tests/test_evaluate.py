@@ -16,6 +16,7 @@ import torch
 import nacre
 from nacre import images, losses, seeds
 from nacre.cli import main
+from nacre.engine import sampling
 from nacre.engine.log import read as read_log
 from nacre.engine.validate import spread
 from nacre.errors import NacreError
@@ -229,6 +230,19 @@ def test_a_conditional_classifier_is_asked_for_its_classes(shared, place):
     told = model.classify(torch.from_numpy(data.items[rows]))
     right = float((told.argmax(1).numpy() == data.labels[rows]).mean())
     assert accuracy.estimate.value == pytest.approx(right)
+
+
+def test_labels_asked_for_are_those_of_the_samples(shared, place, monkeypatch):
+    settings = {"steps": 3, "batch_size": 16, "sample_every": 0, "conditional": True}
+    found = subject(nacre.train("gan", out=place / "asked", hidden=(8,), **settings).path, Settings(samples=40))
+    module, drawn = found.model.module, sampling.draw(found.model.module, range(len(found.held_out)))[1]
+    assert torch.equal(sampling.labels_of(module, range(len(drawn)), 0), drawn)
+    told = torch.nn.functional.one_hot(drawn)
+    (row,) = classes._asked_rows(found, told, "a judge")
+    assert row.estimate.value == 1
+    monkeypatch.setattr(sampling, "labels_of", lambda *_: (drawn + 1) % 10)  # as another device draws them
+    (row,) = classes._asked_rows(found, told, "a judge")
+    assert row.estimate.value == 0
 
 
 def extractors_data():

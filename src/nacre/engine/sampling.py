@@ -198,9 +198,18 @@ def _with_labels(
     if label is not None:
         labels = torch.full((count,), label)
     elif "label" in prior:
-        labels = seeds.noise(prior["label"], seed, "sample", "label", rows=rows, device=device_of(model)).cpu()
+        labels = labels_of(model, rows, seed)
     drawn = sample(model, count, seed=seed, first=rows.start, chunk=chunk, labels=labels, truncation=truncation)
     return drawn.cpu(), labels
+
+
+def labels_of(model: nn.Module, rows: range, seed: int) -> Tensor:
+    """The labels that are drawn for samples number `rows` of a conditional model's seed: (N,) int64, on the CPU.
+
+    They are drawn where the model is, for another device draws other ones.
+    """
+    law = require(model, "sample").prior["label"]
+    return seeds.noise(law, seed, "sample", "label", rows=rows, device=device_of(model)).cpu()
 
 
 def noise_of(model: nn.Module, rows: range, seed: int, truncation: float | None = None) -> dict[str, Tensor]:

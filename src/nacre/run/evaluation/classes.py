@@ -6,8 +6,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nacre import images, seeds
+from nacre import images
 from nacre.data.toys import MIXTURES, Mixture
+from nacre.engine import sampling
 from nacre.metrics import classifiers, points
 from nacre.metrics.class_modes import class_modes, stacked_classes
 from nacre.metrics.intervals import Estimate, jackknife, mean, share
@@ -112,7 +113,7 @@ def _asked_rows(subject: Subject, told: Tensor, judge: str) -> Iterator[Row]:
         return
     if getattr(module, "classes", 0) != subject.referee.classes:
         return
-    asked = seeds.noise(module.prior["label"], subject.seed, "sample", "label", rows=range(subject.count))
+    asked = sampling.labels_of(module, range(subject.count), subject.seed)
     right = int((told.argmax(1) == asked).sum())
     labels = subject.labels(subject.held_out_rows)
     known = None if labels is None else torch.from_numpy(labels) >= 0
