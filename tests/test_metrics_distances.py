@@ -119,6 +119,15 @@ def test_standard_errors_are_the_spread_over_draws(measure):
     assert 0.8 * spread < claimed < 1.4 * spread
 
 
+@pytest.mark.parametrize("measure", [frechet_distance, kernel_distance])
+@pytest.mark.parametrize("groups", [0, 1])
+def test_without_groups_there_is_no_interval(measure, groups):
+    a, b = normal(40, 3, seed=0), normal(50, 3, seed=1)
+    bare, whole = measure(a, b, groups=groups).value, measure(a, b, groups=4).value
+    assert bare.value == pytest.approx(whole.value)
+    assert math.isnan(bare.low)
+
+
 def test_kernel_distance_by_subsets_is_the_mean_over_subsets():
     a, b = normal(400, 4), normal(300, 4, seed=1) + 0.4
     whole, found = kernel_distance(a, b).value, kernel_distance_by_subsets(a, b, subsets=60, size=80)

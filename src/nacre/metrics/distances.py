@@ -211,8 +211,9 @@ def kernel_distance(real: Tensor | np.ndarray, fake: Tensor | np.ndarray, *, gro
     ]
     sizes = [group.bincount(minlength=groups).double(), other.bincount(minlength=groups).double()]
     everything = torch.ones(groups, dtype=torch.float64)
-    left_out = [_u_statistic(sums, sizes, everything.index_fill(0, torch.tensor(g), 0)) for g in range(groups)]
-    without = torch.tensor(left_out if groups > 1 else [], dtype=torch.float64)
+    each = range(groups if groups > 1 else 0)
+    left_out = [_u_statistic(sums, sizes, everything.index_fill(0, torch.tensor(g), 0)) for g in each]
+    without = torch.tensor(left_out, dtype=torch.float64)
     estimate = jackknife(_u_statistic(sums, sizes, everything), without, len(real) + len(fake))
     return Kernel(estimate, len(real), len(fake), real.shape[1])
 
