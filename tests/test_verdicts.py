@@ -275,6 +275,8 @@ def test_latents_are_named():
         ("collapse", {"gp_weight": 10.0, "n_critic": 5, "pack": 1}, "--n-critic 10"),
         ("strong_discriminator", {"loss": "minimax", "r1": 0.0}, "--loss non-saturating"),
         ("weak_discriminator", {"r1": 100.0}, "--r1 10"),
+        ("weak_discriminator", {"gamma": 100.0, "gamma_steps": 0}, "--gamma 10"),
+        ("weak_discriminator", {"gamma": 1.0, "r1": 0.1, "r2": 0.0}, "--lr 0.00025"),  # VAE/GAN's γ is no penalty
         ("overfit_discriminator", {"augment": False, "r1": 0.0}, "--augment true"),
         ("posterior_collapse", {"beta": 50.0, "kl_warmup": 0}, "--beta 1"),
         ("posterior_collapse", {"beta": 1.0, "kl_warmup": 0, "free_bits": 0.0}, "--kl-warmup 300"),

@@ -133,7 +133,7 @@ def weak_discriminator(facts: Facts, since: int, line: Line) -> str:
             less = fork(facts, since, "l1", f"{float(facts.settings['l1']) / 10:g}")
             return f"the L1 distance outweighs the judge: {less}; or {wider}"
         return wider
-    for flag in ("r1", "gamma", "r2"):
+    for flag in ("r1", "gamma", "r2") if "gamma_steps" in facts.settings else ("r1", "r2"):  # BEGAN's γ is no penalty
         now = facts.settings.get(flag)
         if isinstance(now, int | float) and now >= 1:
             return f"the gradient penalty holds the discriminator down: {fork(facts, since, flag, f'{now / 10:g}')}"
