@@ -69,6 +69,10 @@ def test_output_follows_from_what_is_asked():
     assert AE(image, activation="linear", loss="mse", hidden=()).output == "linear"
     assert AE(image, activation="linear", hidden=()).output == "sigmoid"
     assert AE(image, output="linear").loss == "mse"
+    for chosen in (AE(vector, activation="linear"), AE(image, activation="linear", output="linear")):
+        assert chosen.linear  # mse by "auto" is mse
+        assert chosen.objectives()[0].optimizer.keywords == {"lr": 1e-2}
+    assert not AE(image, activation="linear", hidden=()).linear
 
 
 def test_a_tied_decoder_uses_the_encoders_weights_transposed():

@@ -40,7 +40,7 @@ class AE(nn.Module):
         hidden: sizes of the MLP's hidden layers, from the data to the code; the decoder mirrors them. With none, [],
             one layer leads to the code and one back.
         width: channels of the first convolution; of a resnet, at all sizes up to 32 pixels.
-        activation: between the MLP's layers. "linear" with --loss mse is PCA, and learns at 1e-2 instead of 1e-3.
+        activation: between the MLP's layers. "linear" with the loss mse is PCA, and learns at 1e-2 instead of 1e-3.
         code_activation: of the code.
         output: what makes items of the decoder's numbers: "sigmoid", "linear" (images are then clamped to [0, 1]
             outside the loss), or "auto": sigmoid for images, linear for vectors and where all layers are linear and
@@ -93,11 +93,10 @@ class AE(nn.Module):
                 "add --code-activation sigmoid."
             )
         self.shape, self.latent_dim = shape, latent_dim
-        self.linear = activation == code_activation == "linear" and loss == "mse"
+        usual = "bce" if networks.is_image(shape) and output != "linear" else "mse"
+        self.loss = usual if loss == "auto" else loss
+        self.linear = activation == code_activation == "linear" and self.loss == "mse"
         self.output = _output(shape, output, self.linear)
-        self.loss = (
-            ("bce" if networks.is_image(shape) and self.output == "sigmoid" else "mse") if loss == "auto" else loss
-        )
         if self.loss == "bce" and not (networks.is_image(shape) and self.output == "sigmoid"):
             raise ConfigError("loss 'bce' is for images out of a sigmoid; take --loss mse, or --output sigmoid.")
         self.noise, self.noise_level = noise, noise_level
