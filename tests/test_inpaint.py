@@ -17,6 +17,7 @@ from nacre.editing import masks
 from nacre.editing.blend import blend, harmonic, smooth_fill
 from nacre.editing.inpaint import Completing, context_weights, inpaint, resample
 from nacre.errors import CapabilityError, ConfigError, DataError, ShapeError
+from nacre.models.lvae import LVAE
 from nacre.seeds import normal
 
 QUICK = Completing(restarts=2, candidates=32, adam_steps=40, lbfgs_steps=40)
@@ -195,6 +196,19 @@ def test_a_vae_completes_by_sampling(run):
     )
     with pytest.raises(CapabilityError, match="has no posterior to draw from"):
         resample(Slopes(), torch.rand(1, 1, 12, 12), masks.named("left", (12, 12)))
+
+
+def test_a_ladder_completes_by_its_own_posterior(monkeypatch):
+    torch.manual_seed(0)
+    model = LVAE((1, 8, 8), hidden=(16, 8), latent_dim=2).eval()
+    images, drawn, real = torch.rand(1, 1, 8, 8), [], LVAE.descend
+    monkeypatch.setattr(LVAE, "descend", lambda *given: drawn.append(given[1:]) or real(*given))
+    done = resample(model, images, masks.named("left", (8, 8)), chains=1, sweeps=1)
+    (noise, features), *_ = [each for each in drawn if each[1] is not None]
+    with torch.no_grad():
+        layers = real(model, noise, features)[1]  # each latent is drawn given the draw above it
+    assert all(bool(each.all()) for each in noise)
+    torch.testing.assert_close(done.codes[0, 0], torch.cat([layer.z.flatten() for layer in layers]))
 
 
 def test_what_cannot_be_meant_is_refused():

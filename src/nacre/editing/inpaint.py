@@ -6,6 +6,7 @@ done.images[:, 0], done.explained, done.reachable
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -181,8 +182,7 @@ def resample(
     with latents.evaluating(model), torch.no_grad():
         for sweep in range(sweeps):
             noise = torch.cat([seeds.noise(law, seed, "sweep", rows=range(1), at=sweep)] * count).flatten(0, 1)
-            mean, std = model.posterior(x)  # type: ignore[operator]
-            z = mean + std * noise.to(x)
+            z = _drawn(model, x, noise.to(x))
             if latents.label_count(model):
                 z = torch.cat([z, model.encode(x)[:, size:]], 1)  # type: ignore[operator]
             made = model.decode(z)  # type: ignore[operator]
@@ -192,6 +192,15 @@ def resample(
         average = latents.decode(model, latents.random_codes(model, 64, seed=seed, purpose="inpaint")).mean(0)
     residual = _mean_where((made - known).abs(), ~holes)
     return _ranked(images, hole, made, z, residual, average)
+
+
+def _drawn(model: Any, x: Tensor, noise: Tensor) -> Tensor:
+    """Codes from a model's posterior: (N, *shape), (N, D) ↦ (N, D). That of a ladder is none of independent latents."""
+    if hasattr(model, "posterior_sample"):
+        codes: Tensor = model.posterior_sample(x, noise)
+        return codes
+    mean, std = model.posterior(x)
+    return mean + std * noise
 
 
 def context_weights(hole: Tensor, window: int, far: float = 0.0) -> Tensor:

@@ -196,16 +196,24 @@ class LVAE(nn.Module):
         std = ladder.side_by_side((layer.posterior[1] / 2).exp() for layer in layers)
         return ladder.side_by_side(layer.posterior[0] for layer in layers), std
 
+    def posterior_sample(self, x: Tensor, noise: Tensor) -> Tensor:
+        """Codes from q(z|x), each latent given the draws of those above: (N, *shape), (N, code_dim) ↦ (N, code_dim)."""
+        return ladder.side_by_side(layer.z for layer in self.descend(self.apart(noise), self.features(x))[1])
+
     def encode(self, x: Tensor) -> Tensor:
         return self.posterior(x)[0]
 
     def decode(self, z: Tensor) -> Tensor:
         """Items of all latents, the top one first: (N, code_dim) ↦ (N, *shape)."""
         state = None
-        parts = torch.split(z, [math.prod(latent) for latent in self.latents], 1)
-        for rung, part in zip(self.downwards(), parts, strict=True):
-            state = rung.descend(state, part.view(-1, *rung.latent))
+        for rung, part in zip(self.downwards(), self.apart(z), strict=True):
+            state = rung.descend(state, part)
         return self.likelihood.mean(self.out(state))
+
+    def apart(self, z: Tensor) -> list[Tensor]:
+        """The latents that stand side by side in codes: (N, code_dim) ↦ (N, *latent) of each, the top one first."""
+        parts = torch.split(z, [math.prod(latent) for latent in self.latents], 1)
+        return [part.view(-1, *latent) for part, latent in zip(parts, self.latents, strict=True)]
 
     def reconstruct(self, x: Tensor) -> Tensor:
         return self.decode(self.encode(x))
