@@ -369,6 +369,28 @@ def test_save_and_from_pretrained(tmp_path: Path) -> None:
         AE.from_pretrained(tmp_path / "model")
 
 
+@pytest.mark.parametrize("labels", [[3, 7], [-1.0, 2.0], [False, True], ["a", "longer"], np.array(["a", "b"], object)])
+def test_what_is_loaded_knows_the_types_of_its_labels_and_the_shape_of_its_items(labels: Any, tmp_path: Path) -> None:
+    x, y = pictures(), np.asarray(labels)[np.arange(64) % 2]
+    fitted = VAE(**SMALL, conditional=True).fit(x, y)
+    again = VAE.from_pretrained(fitted.save(tmp_path / "model"))
+    assert again.classes_.dtype == fitted.classes_.dtype
+    assert again.classes_.tolist() == list(labels)
+    assert np.array_equal(again.transform(x), fitted.transform(x))
+    drawn = again.sample(2, random_state=0, label=labels[1])
+    assert np.array_equal(drawn, fitted.sample(2, random_state=0, label=labels[1]))
+    assert drawn.shape == (2, 8, 8)
+
+
+def test_models_saved_without_types_and_shapes_are_loaded_as_before(tmp_path: Path) -> None:
+    fitted = VAE(**SMALL, conditional=True).fit(pictures(), np.arange(64) % 2)
+    for fact in ("item shape", "label type"):
+        del fitted.model_.facts[fact]
+    again = VAE.from_pretrained(fitted.save(tmp_path / "model"))
+    assert again.classes_.tolist() == ["0", "1"]
+    assert again.sample(2).shape == (2, 1, 8, 8)
+
+
 def test_a_model_of_ones_own(tmp_path: Path) -> None:
     example = Path(__file__).parent.parent / "examples" / "my_model.py"
     own = estimator(f"{example}:TinyLSGAN")

@@ -151,10 +151,11 @@ class Estimator(BaseEstimator):  # type: ignore[misc]
         if classes and "conditional" in cls().get_params():
             given["conditional"] = True
         fitted = cls(**given)
-        fitted.model_, fitted._item_shape = model, model.shape
+        fitted.model_, fitted._item_shape = model, tuple(model.facts.get("item shape", model.shape))
         fitted.n_features_in_, fitted.n_iter_ = math.prod(model.shape), int(model.facts.get("steps", 0))
         if classes:
-            fitted.classes_ = np.array(model.classes)
+            names, type_ = np.array(model.classes), np.dtype(model.facts.get("label type", "U"))
+            fitted.classes_ = names == "True" if type_.kind == "b" else names.astype(type_)
         return fitted
 
     def __sklearn_tags__(self) -> Any:
@@ -280,8 +281,9 @@ class Estimator(BaseEstimator):  # type: ignore[misc]
     def _finished(self, course: Course) -> Self:
         training = course.training
         facts: dict[str, Any] = {"steps": course.done, "batch size": training.batch_size, "seed": training.seed}
+        facts["item shape"] = list(self._item_shape)
         if self._classes:
-            facts["classes"] = [str(label) for label in self.classes_]
+            facts |= {"classes": [str(label) for label in self.classes_], "label type": self.classes_.dtype.str}
         self.model_ = Pretrained(course.result(), course.spec, course.shape, facts)
         self.n_iter_ = course.done
         return self
