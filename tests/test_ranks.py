@@ -16,7 +16,7 @@ from nacre.engine import checkpoint
 from nacre.engine.ranks import ALONE, Ranks
 from nacre.engine.settings import Training
 from nacre.errors import ConfigError
-from nacre.run import launch
+from nacre.run import fork, launch
 from ranks_worker import results
 
 HERE = Path(__file__).parent
@@ -94,6 +94,25 @@ def test_two_processes_train_resume_and_write_once(tmp_path):
     for name, values in last.items():
         torch.testing.assert_close(same[name], values, rtol=1e-4, atol=1e-4)
     assert one.score.value == pytest.approx(lines[-1]["validation"]["value"], rel=1e-4)
+
+
+def test_before_a_run_begins_no_rank_tries_more_than_its_part(tmp_path, monkeypatch):
+    """The whole batch may be too large for one device."""
+    told = {"hidden": (16,), "batch_size": 16, "sample_every": 0, "signal_every": 0}
+    run = nacre.train("vae", out=tmp_path / "run", steps=2, **told)
+    tried = []
+
+    def trial(session):
+        tried.append(len(session.stream.batch(0)))
+        raise KeyboardInterrupt  # before the other ranks are started
+
+    for module in ("start", "fork"):
+        monkeypatch.setattr(sys.modules[f"nacre.run.{module}"], "trial", trial)
+    with pytest.raises(KeyboardInterrupt):
+        nacre.train("vae", out=tmp_path / "new", devices=4, **told)
+    with pytest.raises(KeyboardInterrupt):
+        fork(run.path, at=1, devices=4)
+    assert tried == [4, 4]
 
 
 def test_a_rank_that_ends_before_all_have_met_ends_the_others(tmp_path):

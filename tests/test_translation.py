@@ -16,8 +16,9 @@ import nacre
 from nacre import cli, seeds
 from nacre.data import DataSettings, load, sides
 from nacre.data.stream import Pairs, Stream
+from nacre.engine.ranks import Ranks
 from nacre.engine.settings import Training
-from nacre.engine.update import Update
+from nacre.engine.update import Update, in_motion
 from nacre.errors import CheckpointError, ConfigError, DataError, ShapeError
 from nacre.models.cyclegan import CycleGAN
 from nacre.models.pix2pix import Pix2Pix
@@ -230,6 +231,9 @@ def test_a_pool_without_room_says_so_and_one_of_nothing_shows_what_is_new():
     with pytest.raises(ConfigError, match="a pool of 3 images has no room for a batch of 4"):
         Pool(3, (1, 2, 2))(new, torch.zeros(4, 1), row, index)
     assert torch.equal(Pool(0, (1, 2, 2))(new, torch.zeros(4, 1), row, index), new)
+    model = CycleGAN((1, 16, 16), width=4, judge_width=4, blocks=1, pool=3)
+    with pytest.raises(ConfigError, match="a pool of 3 images has no room for a batch of 4"):
+        in_motion(model, Training(steps=1, batch_size=4), ranks=Ranks(0, 2))  # which holds two of the four
 
 
 def test_the_translators_loss_is_the_papers():

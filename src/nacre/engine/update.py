@@ -213,6 +213,8 @@ def in_motion(
             f"{type(model).__name__} has several objectives called '{twice[0]}', and a checkpoint keeps an optimizer by its "
             "objective's name; give each a name of its own."
         )
+    for pool in pools(model):  # this rank may hold a part of the batch alone
+        pool.check((training.batch_size or 0) // training.accumulate)
     return [Update(model, objective, training, backend, ranks, clock, handed) for objective in table]
 
 

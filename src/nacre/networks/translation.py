@@ -282,10 +282,7 @@ class Pool(nn.Module):
         """
         if not self.size:
             return new
-        if len(new) > self.size:
-            raise ConfigError(
-                f"a pool of {self.size} images has no room for a batch of {len(new)}; give --pool {len(new)} or more."
-            )
+        self.check(len(new))
         # Knuth's multiplicative hashing: consecutive steps begin at slots that are far apart.
         slot = ((index.long() * 2654435761 >> 8) + row) % self.size
         old, known = self.images[slot], self.filled[slot]
@@ -294,6 +291,13 @@ class Pool(nn.Module):
         self.images.index_copy_(0, slot, torch.where(taken, new.to(old.dtype), old))
         self.filled.index_fill_(0, slot, 1.0)
         return torch.where(shown, old.to(new.dtype), new)
+
+    def check(self, count: int) -> None:
+        """Raise ConfigError if so many images at once would write to slots of each other."""
+        if 0 < self.size < count:
+            raise ConfigError(
+                f"a pool of {self.size} images has no room for a batch of {count}; give --pool {count} or more."
+            )
 
 
 def pools(model: nn.Module) -> list[Pool]:

@@ -20,7 +20,7 @@ from nacre.engine.update import owned
 from nacre.errors import CheckpointError, ConfigError, ShapeError
 from nacre.run import config as configuration
 from nacre.run.config import Request, trusted
-from nacre.run.launch import joined
+from nacre.run.launch import first_of_all, joined
 from nacre.run.place import new_run
 from nacre.run.plan import Plan, held, settled, told
 from nacre.run.resume import data_of, play, replay
@@ -68,7 +68,7 @@ def fork(
     plan = _plan(path, parent, before, configuration.request(before.model, flags, parent))
     written = _configuration(path, parent, before, plan, at)
     _check(path, parent, before, plan, written)
-    trial(plan.session())  # before anything is written
+    trial(plan.session(first_of_all(plan.training, plan.device)))  # before anything is written
     again = {
         "path": path,
         "at": at,

@@ -63,7 +63,7 @@ def joined(training: Training, device: torch.device, request: Mapping[str, Any])
         RunError: the others did not come.
     """
     launched = _launched()
-    local, nodes = launched or (_devices(training, device), training.nodes)
+    local, nodes = _counts(training, device)
     if local * nodes == 1:
         yield ALONE
         return
@@ -88,6 +88,21 @@ def joined(training: Training, device: torch.device, request: Mapping[str, Any])
         os.environ.clear()
         os.environ.update(environment)
         torch.set_num_threads(threads)
+
+
+def first_of_all(training: Training, device: torch.device) -> Ranks:
+    """The first rank of as many as there are to be, before they have met: its part of a batch is every rank's in size.
+
+    Raises:
+        ConfigError: as `joined`.
+    """
+    local, nodes = _counts(training, device)
+    return Ranks(0, local * nodes)
+
+
+def _counts(training: Training, device: torch.device) -> tuple[int, int]:
+    """Ranks a node, and nodes."""
+    return _launched() or (_devices(training, device), training.nodes)
 
 
 def _launched() -> tuple[int, int] | None:

@@ -142,7 +142,7 @@ def go(
         path: the run, locked.
         session: what to train.
         updates: its table in motion.
-        pace: seconds a step, for the forecast.
+        pace: seconds a step of this rank's part, for the forecast.
         save_first: write a checkpoint of step 0, for weights that the configuration would not bring back.
         settle: called when the last checkpoint has been taken up and nothing stands in the way any more.
         until: a step to end at with a checkpoint, though the run is longer.
@@ -356,7 +356,7 @@ def _announce(path: Path, session: Session, updates: list[Update], ahead: range,
         logger.info(f"{ranks} ranks share every batch, {batch // ranks} items each")
     if ranks > 1 and batch_norms(session.model) and not global_batch_norm(session):
         logger.info("batch norms see each rank's own items only (--sync-batchnorm on: those of all)")
-    logger.info(f"{resuming}about {_span(pace * len(ahead) / ranks)} to go{until}")
+    logger.info(f"{resuming}about {_span(pace * len(ahead))} to go{until}")
 
 
 def _where_the_time_went(record: Record) -> str:

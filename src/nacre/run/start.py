@@ -12,7 +12,7 @@ from nacre.engine.update import Update
 from nacre.errors import ConfigError
 from nacre.models import CATALOGUE
 from nacre.run import config as configuration
-from nacre.run.launch import joined
+from nacre.run.launch import first_of_all, joined
 from nacre.run.place import new_run, stem
 from nacre.run.plan import Plan, held, plan, told
 from nacre.run.resume import resume
@@ -56,7 +56,7 @@ def train(
     planned = plan(asked, conditional=conditional)
     taken = _take_weights(planned, None if init_from is None else Path(init_from))
     # Before anything is written: a model that cannot train must not cost an older run.
-    pace = trial(planned.session())
+    pace = trial(planned.session(first_of_all(planned.training, planned.device)))
     again = {"model": model, "out": out, "overwrite": overwrite, "init_from": init_from, "config": config, **flags}
     again["conditional"] = conditional
     with joined(planned.training, planned.device, told("train", again)) as ranks:
