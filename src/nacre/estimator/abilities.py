@@ -120,4 +120,5 @@ class Classifier(ClassifierMixin, Estimator):  # type: ignore[misc]
 
     def predict(self, X: Any) -> np.ndarray:
         """The most probable of `classes_`: (N,)."""
-        return self.classes_[self.predict_proba(X).argmax(1)]
+        probabilities = self.predict_proba(X)  # first, for without a fit there are no classes_
+        return self.classes_[probabilities.argmax(1)]

@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import numpy as np
-from sklearn.base import BaseEstimator
-from sklearn.utils import check_array, check_consistent_length, check_random_state, column_or_1d
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.utils import assert_all_finite, check_array, check_consistent_length, check_random_state, column_or_1d
+from sklearn.utils.metaestimators import available_if
+from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor
 
@@ -58,6 +60,12 @@ OWN = {
     ),
 }
 """Parameters that mean something of their own here."""
+
+
+def _takes_parts(estimator: "Estimator") -> bool:
+    if estimator._learns_from_labels:
+        raise AttributeError(f"{type(estimator).__name__} must see all labels at once to know the classes; use fit.")
+    return True
 
 
 class Estimator(BaseEstimator):  # type: ignore[misc]
@@ -112,16 +120,15 @@ class Estimator(BaseEstimator):  # type: ignore[misc]
         self.__dict__.pop("_course", None)
         return self._finished(course)
 
+    @available_if(_takes_parts)  # type: ignore[untyped-decorator]
     def partial_fit(self, X: Any, y: Any = None) -> Self:
         """Go on training with one pass over X: one step if X is a batch. Shuffle the data if you pass them in parts.
 
-        After `fit` it goes on from the fitted weights, with fresh optimizers.
+        After `fit` it goes on from the fitted weights, with fresh optimizers. What learns from labels has no `partial_fit`.
 
         Raises:
-            ConfigError: the model's plan of training depends on its length, or it learns from labels.
+            ConfigError: the model's plan of training depends on its length.
         """
-        if self._learns_from_labels:
-            raise ConfigError(f"{type(self).__name__} must see all labels at once to know the classes; use fit.")
         items = self._items(X, reset=not hasattr(self, "model_"))
         course = self._course if hasattr(self, "_course") else self._going_on(items.shape[1:])
         if not course.endless:
@@ -232,12 +239,19 @@ class Estimator(BaseEstimator):  # type: ignore[misc]
         if not self._learns_from_labels:
             return None
         if y is None:
-            raise ValueError(f"This {type(self).__name__} learns from labels and requires y, but the target y is None.")
+            raise ValueError(
+                f"This {type(self).__name__} requires y to be passed, but the target y is None; it learns from labels."
+            )
         y = column_or_1d(y, warn=True)
         check_consistent_length(items, y)
+        assert_all_finite(y, estimator_name=type(self).__name__, input_name="y")
+        check_classification_targets(y)
         some_unknown = getattr(find_class(self.model_name), "semi_supervised", False) and y.dtype.kind in "if"
         known = y != -1 if some_unknown else np.full(len(y), True)
         self.classes_, numbers_ = np.unique(y[known], return_inverse=True)
+        if isinstance(self, ClassifierMixin) and len(self.classes_) < 2:
+            count = ("no class", "one class")[len(self.classes_)]
+            raise ValueError(f"{type(self).__name__} tells classes apart, but y names {count}; give it two or more.")
         labels = np.full(len(y), -1)
         labels[known] = numbers_
         return labels
