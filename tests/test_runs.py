@@ -474,6 +474,31 @@ def test_init_from_without_a_checkpoint_does_not_start_over_from_noise(tmp_path)
         nacre.resume(second.path)
 
 
+def test_a_run_from_weights_of_another_that_was_killed_at_once_starts_over(tmp_path):
+    first = nacre.train("ae", out=tmp_path / "first", **{**QUICK, "steps": 5}, **TINY["ae"])
+    told = {**QUICK, "steps": 5, **TINY["ae"], "or_resume": True}
+    whole = nacre.train("ae", out=tmp_path / "whole", init_from=first.path, **told)
+    shutil.copytree(whole.path, tmp_path / "run")
+    shutil.rmtree(tmp_path / "run" / "checkpoints")
+    with pytest.raises(ConfigError, match=r"was started with --init-from .*first and has no checkpoint"):
+        nacre.train("ae", out=tmp_path / "run", **told)
+    again = nacre.train("ae", out=tmp_path / "run", init_from=first.path, **told)
+    assert_same_run(whole, again, 5)
+    assert nacre.train("ae", out=tmp_path / "run", **told).done == 5  # with a checkpoint it goes on
+
+
+def test_config_repeats_the_weights_that_a_run_started_from(tmp_path):
+    settings = {**QUICK, "steps": 5, **TINY["ae"]}
+    first = nacre.train("ae", out=tmp_path / "first", **settings)
+    second = nacre.train("ae", out=tmp_path / "second", init_from=first.path, seed=5, **settings)
+    again = nacre.train(config=second.path, out=tmp_path / "again")
+    assert_same_run(second, again, 5)
+    assert yaml.safe_load((again.path / "config.yaml").read_text())["init_from"] == str(first.path)
+    fork = nacre.run.fork(first, at=3, out=tmp_path / "fork")
+    with pytest.raises(ConfigError, match="repeats a run from its start, and this one is a fork"):
+        nacre.train(config=fork.path, out=tmp_path / "third")
+
+
 def test_a_missing_model_folder_comes_back(tmp_path):
     run = nacre.train("ae", out=tmp_path / "run", **{**QUICK, "steps": 5}, **TINY["ae"])
     shutil.rmtree(run.path / "model")

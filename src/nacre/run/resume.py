@@ -166,16 +166,19 @@ def _check_steps(path: Path, training: Training, written: Mapping[str, Any]) -> 
     reached = checkpoint.steps(path / "checkpoints")
     if reached and (training.steps or 0) < reached[-1]:
         raise ConfigError(f"{path} has done {reached[-1]} steps already, got --steps {training.steps}; give more.")
-    for flag_, source in (("--init-from", written.get("init_from")), ("--encoder", _origin(written).get("from"))):
-        if source and not reached:
+    for flag_, source in beginnings(written).items():
+        if not reached:
             raise CheckpointError(
-                f"{path} was started from the weights of {source} and has no checkpoint; start it again with {flag_} {source}."
+                f"{path} was started from the weights of {source} and has no checkpoint; start it again with {flag_} {source} "
+                "and --overwrite."
             )
 
 
-def _origin(written: Mapping[str, Any]) -> Mapping[str, Any]:
-    """What a run says of the model that its own started from."""
-    return (written.get("parameters") or {}).get("origin") or {}
+def beginnings(written: Mapping[str, Any]) -> dict[str, str]:
+    """Where the weights that a run started from came from, by flag; nothing where the seed brings them back."""
+    origin = (written.get("parameters") or {}).get("origin") or {}
+    found = {"--init-from": written.get("init_from"), "--encoder": origin.get("from")}
+    return {name: source for name, source in found.items() if source}
 
 
 def _check_changes(written: Mapping[str, Any], chosen: Spec, now: Mapping[str, Any], accept: bool) -> None:

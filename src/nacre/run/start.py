@@ -1,13 +1,13 @@
 """From what was asked for to a run directory."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
-from nacre.engine import folder, numerics
+from nacre.engine import checkpoint, folder, numerics
 from nacre.engine.update import Update
 from nacre.errors import ConfigError
 from nacre.models import CATALOGUE
@@ -15,7 +15,7 @@ from nacre.run import config as configuration
 from nacre.run.launch import first_of_all, joined
 from nacre.run.place import new_run, stem
 from nacre.run.plan import Plan, held, plan, told
-from nacre.run.resume import resume
+from nacre.run.resume import beginnings, resume
 from nacre.run.session import Run, compile_or_not, go, trial
 
 
@@ -50,10 +50,15 @@ def train(
         Interrupted: a signal (Ctrl-C, SIGTERM) stopped it; it was saved first and can be resumed.
         NacreError: one sentence on what was expected, what came and what to do.
     """
-    if or_resume and _goes_on(model, out, overwrite, conditional):
+    found = _found(model, out, overwrite, conditional) if or_resume else None
+    if found is not None and not _lost(out, found):
         return resume(os.fspath(out or ""), model=model if model and model not in CATALOGUE else None, **flags)
-    asked = configuration.request(model, flags, configuration.read(Path(config)) if config else None)
+    repeated = configuration.read(Path(config)) if config else {}
+    init_from = _init_from(repeated) if init_from is None else os.fspath(init_from)
+    asked = configuration.request(model, flags, repeated)
     planned = plan(asked, conditional=conditional)
+    if found is not None:
+        _check_beginning(found, planned, init_from)
     taken = _take_weights(planned, None if init_from is None else Path(init_from))
     # Before anything is written: a model that cannot train must not cost an older run.
     pace = trial(planned.session(first_of_all(planned.training, planned.device)))
@@ -65,15 +70,17 @@ def train(
         planned.agree(ranks)
         written = _configuration(planned, updates, ranks.size, init_from)
         otherwise = Path("runs") / f"{stem(session.spec.name)}-{stem(session.data.source)}"
-        path = ranks.first(lambda: new_run(Path(out) if out else None, otherwise, overwrite))
+        path = ranks.first(
+            lambda: new_run(
+                Path(out) if out else None, otherwise, overwrite or (found is not None and _lost(out, found))
+            )
+        )
         with held(path, ranks):
             ranks.first(lambda: configuration.write(path, written))
             return go(path, session, updates, pace, save_first=taken)
 
 
-def _configuration(
-    planned: Plan, updates: Sequence[Update], ranks: int, init_from: str | os.PathLike[str] | None
-) -> dict[str, Any]:
+def _configuration(planned: Plan, updates: Sequence[Update], ranks: int, init_from: str | None) -> dict[str, Any]:
     """What a new run writes down: all that it takes to repeat it."""
     dataset, training = planned.data, planned.training
     return configuration.record(
@@ -82,13 +89,15 @@ def _configuration(
         shape=list(dataset.shape),
         fingerprint=dataset.fingerprint,
         source=planned.spec.source,
-        init_from=None if init_from is None else os.fspath(init_from),
+        init_from=init_from,
         numerics=numerics.describe(training, planned.device, updates, ranks),
     )
 
 
-def _goes_on(model: str | None, out: str | os.PathLike[str] | None, overwrite: bool, conditional: bool) -> bool:
-    """Whether a command that is to go on with a run, if there is one, has one to go on with.
+def _found(
+    model: str | None, out: str | os.PathLike[str] | None, overwrite: bool, conditional: bool
+) -> dict[str, Any] | None:
+    """The configuration of the run that a command is to go on with; None if there is none yet.
 
     Raises:
         ConfigError: it is unclear which, or the run is of something else.
@@ -98,13 +107,48 @@ def _goes_on(model: str | None, out: str | os.PathLike[str] | None, overwrite: b
     if overwrite:
         raise ConfigError("--or-resume goes on with a run and --overwrite replaces it; drop one of them.")
     if not (Path(out) / configuration.NAME).exists():
-        return False
+        return None
     written = configuration.recorded(Path(out))
     if model in CATALOGUE and written["model"] != model:
         raise ConfigError(f"{out} is a run of '{written['model']}' and '{model}' was asked for; take another --out.")
     if conditional and not (written.get("parameters") or {}).get("classes"):
         raise ConfigError(f"{out} is a run of a model without labels; drop --conditional, or take another --out.")
-    return True
+    return written
+
+
+def _lost(out: str | os.PathLike[str] | None, written: Mapping[str, Any]) -> bool:
+    """Whether a run ended before it had saved the weights that came from elsewhere, so that it can only start over."""
+    reached = checkpoint.steps(Path(out or "") / "checkpoints")
+    return bool(beginnings(written)) and not written.get("forked_from") and not reached
+
+
+def _check_beginning(found: Mapping[str, Any], planned: Plan, init_from: str | None) -> None:
+    """Refuse to start a run over from other weights than it was started from."""
+    was = beginnings(found)
+    now = beginnings({"init_from": init_from, "parameters": planned.spec.parameters})
+    if was != now:
+        before, given = (" ".join(f"{name} {source}" for name, source in each.items()) for each in (was, now))
+        raise ConfigError(
+            f"the run was started with {before} and has no checkpoint to go on from; start it over with these, got "
+            f"{given or 'none'}, or take another --out."
+        )
+
+
+def _init_from(repeated: Mapping[str, Any]) -> str | None:
+    """Where the initial weights of a run that is repeated came from.
+
+    Raises:
+        ConfigError: it is a fork, whose first steps were made under other settings.
+    """
+    if repeated.get("forked_from"):
+        raise ConfigError(
+            "--config repeats a run from its start, and this one is a fork; `nacre fork` of the run that it names repeats it, "
+            "and a copy of its config.yaml without forked_from trains by its settings from the start."
+        )
+    found = repeated.get("init_from")
+    if not isinstance(found, str | None):
+        raise ConfigError(f"'init_from' of a configuration is the path of a run or model folder, got {found!r:.60}.")
+    return found
 
 
 def _take_weights(planned: Plan, init_from: Path | None) -> bool:
