@@ -115,6 +115,40 @@ def test_before_a_run_begins_no_rank_tries_more_than_its_part(tmp_path, monkeypa
     assert tried == [4, 4]
 
 
+def test_for_what_the_first_rank_does_alone_the_others_have_patience(monkeypatch):
+    told = []
+    monkeypatch.setattr(
+        torch.distributed, "broadcast_object_list", lambda answer, source, group: told.append((answer[0], group))
+    )
+    ranks = [Ranks(rank, 2, "short", "long") for rank in range(2)]
+    assert ranks[0].first(lambda: 7) == 7
+    ranks[1].first(lambda: 8)
+    assert told == [(7, "long"), (None, "long")]
+
+
+SLOW = """
+import time
+from nacre.models.ae import AE
+
+class Slow(AE):
+    def __init__(self, shape, *, hidden: tuple[int, ...] = (8,)):
+        super().__init__(shape, hidden=hidden)
+
+    def reconstruct(self, x):
+        time.sleep(3)
+        return super().reconstruct(x)
+"""
+
+
+@pytest.mark.slow
+def test_a_look_may_take_longer_than_a_rank_may_be_silent(tmp_path):
+    (tmp_path / "slow.py").write_text(SLOW)
+    words = ["--steps", "2", "--signal-every", "1", "--sample-every", "2", "--batch-size", "16", "--timeout", "2"]
+    done = command("train", tmp_path / "slow.py:Slow", *words, "--out", tmp_path / "run", "--devices", "2")
+    assert done.returncode == 0, done.stderr
+    assert "done: 2 steps" in done.stdout
+
+
 def test_a_rank_that_ends_before_all_have_met_ends_the_others(tmp_path):
     process = start("train", *TINY, "--steps", "10000000", "--out", tmp_path / "run", "--devices", "2")
     wait_until(lambda: children(process), 60)

@@ -27,11 +27,13 @@ class Ranks:
         rank: this one's number, from 0; rank 0 writes.
         size: how many there are.
         group: the process group they talk through.
+        patient: one in which the others may wait longer, for what rank 0 does alone.
     """
 
     rank: int = 0
     size: int = 1
     group: Any = None
+    patient: Any = None
 
     def part(self, count: int) -> range:
         """This rank's rows of `count`: consecutive, and equally many for every rank but the last ones."""
@@ -104,7 +106,7 @@ class Ranks:
             )
 
     def first(self, function: Callable[[], T]) -> T:
-        """What `function` gives on rank 0, where alone it runs; its error is everyone's.
+        """What `function` gives on rank 0, where alone it runs, for as long as it takes; its error is everyone's.
 
         Raises:
             NacreError: it did there.
@@ -119,7 +121,7 @@ class Ranks:
             except NacreError as error:
                 failure, answer[1] = error, str(error)
         with _contact():
-            dist.broadcast_object_list(answer, 0, group=self.group)
+            dist.broadcast_object_list(answer, 0, group=self.patient)
         if failure:
             raise failure
         if answer[1] is not None:

@@ -4,6 +4,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -108,10 +109,9 @@ class Record:
         if done % (training.log_every or 100) == 0 or done == training.steps:
             self.report(done)
         if training.sample_every and done % training.sample_every == 0:
-            self.show(done)
-        last = done == training.steps and bool(self.alarm.history)  # one look alone would say nothing
-        if training.signal_every and (done % training.signal_every == 0 or last):
-            self.measure(done)
+            self.ranks.first(partial(self.show, done))
+        if training.signal_every and (done % training.signal_every == 0 or done == training.steps):
+            self.ranks.first(partial(self.measure, done))
         if done % training.checkpoint_every == 0:
             self.checkpoint(done)
 
@@ -173,7 +173,8 @@ class Record:
 
     def measure(self, done: int) -> None:
         """Signals of this step, and what they say now; the first rank measures, for all have the same weights."""
-        if not self.log or self.shown is None:
+        alone = not self.alarm.history and bool(done % (self.training.signal_every or 1))
+        if not self.log or self.shown is None or alone:  # a last look alone would say nothing
             return
         try:
             self.signals = self.signals or self.probe(self.shown)
@@ -231,8 +232,7 @@ class Record:
         self.score = self.judged() if judge else None
         if self.score and (self.best is None or self.score.beats(self.best[1])):
             self.best = (done, self.score.value)
-        if self.log:
-            self.write(self.log, done)
+        self.ranks.first(partial(self.write, done))
         self.saved = done
 
     def judged(self) -> Score | None:
@@ -243,10 +243,10 @@ class Record:
         a, b = self.items[self.held_out[: translations.MOST]], self.others[: translations.MOST]
         return translations.judged(model, a, b, self.paired)  # type: ignore[arg-type]
 
-    def write(self, log: Log, done: int) -> None:
+    def write(self, done: int) -> None:
         """Put a checkpoint and the model folder on the disk."""
-        if self.score:
-            log.write(done, validation={"name": self.score.name, "value": self.score.value})
+        if self.score and self.log:
+            self.log.write(done, validation={"name": self.score.name, "value": self.score.value})
         folder_ = self.path / "checkpoints"
         checkpoint.save(folder_, done, self.state_dict(done))
         checkpoint.prune(folder_, self.training.keep, self.best[0] if self.best else None, ahead_of=done)
@@ -271,13 +271,17 @@ class Record:
         self.bar.close()
         if self.saved != done or done == 0:
             self.checkpoint(done, judge=complete)
-        elif self.writes:  # a kill may have come between that checkpoint and the folder
-            self.share(self.average.model, self.facts(done))
-        if complete and self.writes:
-            for name, page in self.pages():
-                pictures.save(self.path / f"{name}.png", page)
-            for name, page in pictures.final_pages(self.average.model):
-                pictures.save(self.path / f"{name}.png", page)
+        else:  # a kill may have come between that checkpoint and the folder
+            self.ranks.first(lambda: self.share(self.average.model, self.facts(done)))
+        if complete:
+            self.ranks.first(self.last_pages)
+
+    def last_pages(self) -> None:
+        """The pictures of a run that is done."""
+        for name, page in self.pages():
+            pictures.save(self.path / f"{name}.png", page)
+        for name, page in pictures.final_pages(self.average.model):
+            pictures.save(self.path / f"{name}.png", page)
 
     def close(self) -> None:
         """Let go of the files."""

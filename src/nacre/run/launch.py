@@ -38,6 +38,9 @@ WORTH_SAYING = 10
 PATIENCE = 20
 """Seconds that the first rank leaves those it started to end by themselves."""
 
+SOLITARY = 1800
+"""Seconds that the others wait for what the first rank does alone: looks at training, pictures, files."""
+
 
 def is_follower() -> bool:
     """Whether this process was started as a rank other than the first: it keeps quiet."""
@@ -223,10 +226,11 @@ def _meet(local: int, nodes: int, training: Training, device: torch.device, ours
         fabric.launch()
         # From here on a rank that is not heard of for so long is taken for lost.
         group = dist.new_group(timeout=timedelta(seconds=training.timeout))
+        patient = dist.new_group(timeout=timedelta(seconds=max(SOLITARY, training.timeout)))
     except (RuntimeError, ValueError) as error:
         reason = " ".join(str(error).split())[:160]
         raise RunError(f"the {local * nodes} ranks could not be brought together ({reason}).") from error
-    return Ranks(fabric.global_rank, fabric.world_size, group)
+    return Ranks(fabric.global_rank, fabric.world_size, group, patient)
 
 
 def _meet_anew(backend: str) -> None:
