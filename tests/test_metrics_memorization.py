@@ -8,6 +8,7 @@ import torch
 from scipy import stats
 
 from nacre.errors import ConfigError, ShapeError
+from nacre.metrics import points
 from nacre.metrics.memorization import mann_whitney, memorization, near_duplicates
 
 
@@ -109,5 +110,10 @@ def test_near_duplicates_are_found():
     assert found.distances[-1] == pytest.approx(1e-3 * math.sqrt(6), rel=1e-4)
     assert near_duplicates(train, most=1).pairs.tolist() == [[10, 20]]
     assert near_duplicates(normal(300, 6)).near == 0
+    some = near_duplicates(train, probed=150, seed=3)
+    looked_at = points.shuffled(train.double(), 3)[:150].tolist()
+    assert some.n == 150
+    assert some.exact == len({10, 20, 250} & set(looked_at)) > 0
+    assert some.near == len({5, 7, 10, 20, 250} & set(looked_at))
     blank = near_duplicates(torch.zeros(4, 2))
     assert (blank.exact, blank.near, blank.threshold) == (4, 4, 0)

@@ -153,7 +153,7 @@ class Duplicates:
         threshold: `NEAR` of the median distance of an item that has no exact copy to its nearest other.
         pairs: (K, 2) int64, i < j, the closest pairs first.
         distances: (K,) float64, theirs.
-        n: items.
+        n: items that were looked at.
     """
 
     exact: int
@@ -164,25 +164,29 @@ class Duplicates:
     n: int
 
 
-def near_duplicates(train: Tensor | np.ndarray, *, near: float = NEAR, most: int = 100) -> Duplicates:
+def near_duplicates(
+    train: Tensor | np.ndarray, *, near: float = NEAR, most: int = 100, probed: int | None = None, seed: int = 0
+) -> Duplicates:
     """Items whose nearest other is far nearer than is usual: a model that copies them has not memorized them by itself.
 
     Args:
         train: (N, …), features or pixels, N ≥ 2.
         near: the share of the median nearest distance that is near.
         most: pairs to name.
+        probed: items, drawn by the seed, whose nearest other of all is looked for; by default every one.
+        seed: of that choice.
 
     Raises:
         ShapeError: there are fewer than two items, or a value is no finite number.
     """
     train = points.items(train, least=2)
-    index, squared = points.neighbors(train)
-    distance = squared[:, 0].sqrt()
+    rows = torch.arange(len(train)) if probed is None else points.shuffled(train, seed)[:probed]
+    other, distance = _nearest_other(train, rows)
     apart = distance[distance > 0]
     threshold = near * float(apart.quantile(0.5)) if len(apart) else 0.0
     is_near = (distance < threshold) | (distance == 0)
     own = is_near.nonzero()[:, 0]
-    pairs = torch.stack([own, index[own, 0]], 1).sort(1).values
+    pairs = torch.stack([rows[own], other[own]], 1).sort(1).values
     pairs, first = _distinct(pairs)
     order = distance[own[first]].argsort(stable=True)[:most]
     return Duplicates(
@@ -191,8 +195,16 @@ def near_duplicates(train: Tensor | np.ndarray, *, near: float = NEAR, most: int
         threshold=threshold,
         pairs=pairs[order],
         distances=distance[own[first]][order],
-        n=len(train),
+        n=len(rows),
     )
+
+
+def _nearest_other(train: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
+    """Of some rows, the nearest other row, and its distance."""
+    index, squared = points.neighbors(train[rows], train, count=2)
+    # Where copies of an item come first, it may be itself that is missing.
+    first = (index[:, 0] == rows).long()[:, None]
+    return index.gather(1, first)[:, 0], squared.gather(1, first)[:, 0].sqrt()
 
 
 def _distinct(pairs: Tensor) -> tuple[Tensor, Tensor]:

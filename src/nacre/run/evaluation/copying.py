@@ -3,12 +3,8 @@
 import math
 from collections.abc import Iterator
 
-import torch
-from torch import Tensor
-
-from nacre.metrics import points
 from nacre.metrics.intervals import LEVEL, Estimate, normal_quantile, share
-from nacre.metrics.memorization import NEAR, Memorization, memorization
+from nacre.metrics.memorization import Memorization, memorization, near_duplicates
 from nacre.run.evaluation.rows import Row, joined
 from nacre.run.evaluation.subject import LEAST, Subject
 
@@ -68,32 +64,17 @@ def duplicate_rows(subject: Subject) -> Iterator[Row]:
     """Training items whose nearest other is far nearer than is usual."""
     if not subject.own:
         return
-    features = subject.train_features.double()
-    order = points.shuffled(features, subject.seed)[:PROBED]
-    apart = _others(features, order)
-    usual = apart[apart > 0]
-    threshold = NEAR * float(usual.median()) if len(usual) else 0.0
-    near = (apart < threshold) | (apart == 0)
-    exact = int((apart == 0).sum())
+    found = near_duplicates(subject.train_features, probed=PROBED, seed=subject.seed)
     yield Row(
         "Near duplicates within the training set",
-        share(float(near.sum()), len(order)),
+        share(found.near, found.n),
         None,
         "lower",
-        f"share of {len(order):,} training items with another of all {len(features):,} nearer than a quarter of the median "
-        f"nearest distance, {exact:,} of them at distance zero; {subject.space}.",
+        f"share of {found.n:,} training items with another of all {len(subject.train_rows):,} nearer than a quarter of the "
+        f"median nearest distance, {found.exact:,} of them at distance zero; {subject.space}.",
         "",
         GROUP,
     )
-
-
-def _others(features: Tensor, rows: Tensor) -> Tensor:
-    """Of some rows, the distance to the nearest other row."""
-    index, squared = points.neighbors(features[rows], features, count=2)
-    itself = index == rows[:, None]
-    # Where copies of an item come first, it may be itself that is missing.
-    first = torch.where(itself[:, 0], 1, 0)
-    return squared.gather(1, first[:, None])[:, 0].sqrt()
 
 
 def _c_t(found: Memorization) -> Estimate:
