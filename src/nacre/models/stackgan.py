@@ -31,11 +31,12 @@ WARMTH = 10.0
 class StackGAN(nn.Module):
     """Images of growing size from a text, each size with a judge of its own (Zhang et al. 2018, StackGAN-v2).
 
-    The authors' code is followed: the KL term of the conditioning augmentation is a mean over its numbers, weighed by 2,
-    and a wrong pair's image is real to the head that judges images alone. Four things are not theirs: sizes come from the
-    data; the text encoder is a small one that learns from the captions before the game begins, by telling an image's own
-    caption from others; with what it has learned it then holds made images against their captions as well, beside the game
-    (AttnGAN, Xu et al. 2018, section 3.2, of whole sentences only); and real images are made smaller by means over areas.
+    The authors' code is followed: the KL term of the conditioning augmentation is a mean over its numbers, weighed by 2.
+    Five things are not theirs: sizes come from the data; a wrong pair is an image itself with another's caption, so that
+    the head that judges images alone is shown it once, as real; the text encoder is a small one that learns from the
+    captions before the game begins, by telling an image's own caption from others; with what it has learned it then holds
+    made images against their captions as well, beside the game (AttnGAN, Xu et al. 2018, section 3.2, of whole sentences
+    only); and real images are made smaller by means over areas.
     Without captions it is their unconditional tree, in which consecutive sizes agree in colour (eq. 10 of the paper).
 
     Args:
