@@ -264,6 +264,14 @@ def test_ledger_goes_on_after_a_restart():
     assert second.means() == whole.means()
 
 
+def test_parts_that_come_in_another_order_keep_their_names():
+    ledger = Ledger()
+    one, two = torch.tensor(1.0), torch.tensor(2.0)
+    for step, logs in enumerate(({"a": one, "b": two}, {"b": two, "a": one}, {"a": one})):
+        ledger.add("fit", step, logs)
+    assert ledger.means() == {"fit/a": 1.0, "fit/b": 2.0}
+
+
 def test_ledger_names_the_first_step_that_is_no_number():
     ledger = Ledger()
     for step in range(6):

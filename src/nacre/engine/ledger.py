@@ -30,7 +30,9 @@ class Ledger:
 
     def add(self, objective: str, step: int, logs: Logs) -> None:
         """Note what an objective reported at a step, without asking the device for it."""
-        self.names.setdefault(objective, list(logs))
+        if self.names.setdefault(objective, list(logs)) != list(logs):  # other parts, or in another order
+            self.read()
+            self.names[objective] = list(logs)
         self.waiting.setdefault(objective, []).append(torch.stack([part.float() for part in logs.values()]))
         self.steps.setdefault(objective, []).append((self.turns, step))
         self.turns += 1
