@@ -26,7 +26,8 @@ class Average:
         self.decay = decay
         self.model = copy.deepcopy(model).requires_grad_(False) if decay else model
         pairs = list(zip(tensors(self.model), tensors(model), strict=True)) if decay else []
-        vectors = {id(each) for _, norm in adversarial.spectral_norms(self.model) for each in norm.buffers()}
+        self.spectral = list(adversarial.spectral_norms(self.model)) if decay else []
+        vectors = {id(each) for _, norm in self.spectral for each in norm.buffers()}
         pairs = [pair for pair in pairs if id(pair[0]) not in vectors]
         self.moving = [pair for pair in pairs if pair[0].is_floating_point()]
         self.copied = [pair for pair in pairs if not pair[0].is_floating_point()]
@@ -37,7 +38,8 @@ class Average:
         if self.moving:
             old, new = map(list, zip(*self.moving, strict=True))
             torch._foreach_lerp_(old, new, 1 - schedules.average_decay(self.decay, step))
-            adversarial.advance(self.model)
+            for layer, norm in self.spectral:
+                norm.iterate(layer.original)
         for mine, theirs in self.copied:
             mine.copy_(theirs)
 

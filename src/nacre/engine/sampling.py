@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from nacre import seeds
 from nacre.errors import ConfigError, at_least
 from nacre.networks.likelihoods import Likelihood
-from nacre.protocols import check_seed, device_of, dtype_of, require
+from nacre.protocols import SamplesFromText, check_seed, device_of, dtype_of, require
 
 CHUNK = 256
 """Items in one forward pass where the caller does not say."""
@@ -139,8 +139,7 @@ def _fitting(model: nn.Module, items: Tensor, text: Tensor) -> Tensor:
     device, dtype = device_of(model), dtype_of(model)
     told = text.to(device, dtype).expand(len(items), *text.shape)
     with evaluating(model):
-        fitting: Tensor = model.fitting(items.to(device, dtype), told)  # type: ignore[operator]
-    return fitting.cpu()
+        return cast(SamplesFromText, model).fitting(items.to(device, dtype), told).cpu()
 
 
 def check_share(reject_worst: float) -> None:

@@ -40,7 +40,7 @@ class CycleGAN(nn.Module):
         judge_edges: κ of the steps between pixels, lifted as tanh(κ Δ), that judges see beside the images; 0 for images alone,
             as in the paper. 32 makes a step of one level of 255 show, so that shading is told from flat colour.
         instance_noise: standard deviation of the normal noise on all that judges see, for images in [0, 1] (Sønderby et al. 2017,
-            "Amortised MAP inference", section 3.2), so that they cannot go by a drawing's last bit; 0 for none, as in the paper.
+            "Amortised MAP inference"), so that they cannot go by a drawing's last bit; 0 for none, as in the paper.
         pool: translations kept, of which a judge is shown one as often as a new one; 0 for none.
     """
 
