@@ -121,7 +121,7 @@ def _refuse_strays(names: tuple[str, ...], source: str) -> None:
     numbers = {SPLIT_NAMES[top.lower()] for top in splits}
     if strays and 0 in numbers and len(numbers) > 1:
         raise DataError(
-            f"{source} holds {_few(splits)} and beside them {_few(strays)}, so that these would be no splits; move what lies "
+            f"{source} holds {few(splits)} and beside them {few(strays)}, so that these would be no splits; move what lies "
             "beside them elsewhere, or name one of the folders."
         )
 
@@ -131,16 +131,17 @@ def _about_folders(names: tuple[str, ...], inner: tuple[str, ...]) -> tuple[str,
     places = sorted({dirname(name) for name in inner if "/" in name})
     loose = [name for name, inside in zip(names, inner, strict=True) if "/" not in inside]
     if len(places) > 1 and loose:
-        return (f"The folders {_few(places)} are no classes, for images lie beside them ({_few(loose)}).",)
+        return (f"The folders {few(places)} are no classes, for images lie beside them ({few(loose)}).",)
     tops = sorted({place.split("/", 1)[0] for place in places})
     splits = [top for top in tops if top.lower() in SPLIT_NAMES]
     if splits and len(tops) > 1 and names == inner:
         others = [top for top in tops if top not in splits]
-        return (f"{_few(splits)} is taken for a class and for no split, for there is {_few(others)} beside it.",)
+        return (f"{few(splits)} is taken for a class and for no split, for there is {few(others)} beside it.",)
     return ()
 
 
-def _few(names: Sequence[str]) -> str:
+def few(names: Sequence[str]) -> str:
+    """The first of some names, fit to be printed."""
     return ", ".join(map(printable, names[:NAMED])) + (" …" if len(names) > NAMED else "")
 
 
@@ -228,7 +229,7 @@ def _one_line(text: str) -> str:
 
 def _gaps(paths: tuple[str, ...], captions: tuple[str, ...] | None, missing: int) -> tuple[str, ...]:
     bare = [path for path, caption in zip(paths, captions or (), strict=False) if not caption]
-    notes = (f"{len(bare)} of {len(paths)} images have no caption ({_few(bare)}).",) if bare else ()
+    notes = (f"{len(bare)} of {len(paths)} images have no caption ({few(bare)}).",) if bare else ()
     return notes + ((f"{missing} images named in the metadata are not there.",) if missing else ())
 
 

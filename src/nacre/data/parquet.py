@@ -16,13 +16,13 @@ import numpy as np
 from nacre.data.archives import DAMAGE, sentence
 from nacre.data.dataset import Listing
 from nacre.data.decode import ImageFile, UnreadableError
+from nacre.data.layout import few
 from nacre.data.progress import bar
 from nacre.data.shards import REMEDY, Samples, judged
 from nacre.errors import DataError
 
 IMAGE, LABEL, TEXT = ("image", "img"), ("label",), ("text", "caption")
 NUMBER = "number"  # of a sample, which nacre writes beside it
-NAMED = 5  # columns that are not used
 IMAGES_AT_ONCE, ROWS_AT_ONCE = 32, 8192
 BUFFER = 1 << 20  # bytes of a file that are read at once; without it pyarrow takes a whole row group
 
@@ -114,7 +114,7 @@ def _columns(path: Path) -> Columns:
     label = next((name for name in LABEL if name in texts or (name in kinds and types.is_integer(kinds[name]))), None)
     text = next((name for name in TEXT if name in texts), None)
     unused = [name for name in schema.names if name not in (image, label, text, NUMBER)]
-    note = f"Not used: {_few(unused)}; labels are whole numbers or texts in a column label, captions texts in text or caption."
+    note = f"Not used: {few(unused)}; labels are whole numbers or texts in a column label, captions texts in text or caption."
     return Columns(image, label, text, _class_names(schema.metadata or {}, label), (note,) if unused else ())
 
 
@@ -129,10 +129,6 @@ def _holds_images(kind: Any) -> bool:
 def _plain(types: Any, kind: Any) -> Any:
     """The type of a column's values, also where it keeps each of them but once."""
     return kind.value_type if types.is_dictionary(kind) else kind
-
-
-def _few(names: Sequence[str]) -> str:
-    return ", ".join(names[:NAMED]) + (" …" if len(names) > NAMED else "")
 
 
 def _class_names(metadata: dict[bytes, bytes], label: str | None) -> tuple[str, ...]:
