@@ -88,8 +88,8 @@ class Course:
 
 
 EVERY = 500
-ABLATED = 1_000
-"""The step that ablations are judged at, beside the main run there."""
+ABLATED = {"emoji": ("cyclegan", 1_000), "emoji-64": ("edges", 2_000)}
+"""The run whose ablations these are, and the step that they and it are judged at."""
 
 NARROW: Mapping[str, Any] = {"width": 32, "batch_size": 4}
 UNET: Mapping[str, Any] = {**NARROW, "network": "unet", "judge_layers": 2}
@@ -101,6 +101,7 @@ LIFTED: Mapping[str, Any] = {
     "instance_noise": 0.008,
 }
 CUT: Mapping[str, Any] = {**UNET, "steps": 2_000, "lr_schedule": "constant"}
+LIFTED_CUT: Mapping[str, Any] = {**LIFTED, "steps": 2_000, "lr_schedule": "constant"}
 COURSES: Mapping[str, Mapping[str, Course]] = {
     "emoji": {
         "cyclegan": Course("cyclegan", {**UNET, "steps": 16_000}),
@@ -115,6 +116,10 @@ COURSES: Mapping[str, Mapping[str, Course]] = {
         "longer": Course("cyclegan", {"precision": "bf16", "judge_layers": 2, "steps": 18_000}),
         "weak-cycle": Course("cyclegan", {"precision": "bf16", "judge_layers": 2, "cycle": 2.0, "steps": 9_000}),
         "edges": Course("cyclegan", {**LIFTED, "steps": 8_000}),
+        "no-cycle": Course("cyclegan", {**LIFTED_CUT, "cycle": 0.0}, ablation=True),
+        "no-identity": Course("cyclegan", {**LIFTED_CUT, "identity": 0.0}, ablation=True),
+        "pix2pix-a2b": Course("pix2pix", {**NARROW, "steps": 8_000}),
+        "pix2pix-b2a": Course("pix2pix", {**NARROW, "steps": 8_000}, swapped=True),
     },
     "clothes": {"clothes": Course("cyclegan", {**UNET, "steps": 2_000, "identity": 0.0})},
 }
@@ -319,11 +324,12 @@ def nearest(x: Tensor, among: Tensor) -> Tensor:
 def translations(pair: str, runs: Path, bench: Bench) -> tuple[dict[tuple[str, str], Tensor], dict[str, Any]]:
     """What the runs make of the held-out images, and what is known of the runs."""
     test, found, courses = bench.test, {}, {}
+    main, step = ABLATED.get(pair, ("", 0))
     for name, course in COURSES[pair].items():
         if not (runs / name / "model").is_dir():
             continue
-        run = nacre.load(runs / name, checkpoint=str(ABLATED) if course.ablation else None)
-        steps = ABLATED if course.ablation else int(run.facts["steps"])
+        run = nacre.load(runs / name, checkpoint=str(step) if course.ablation else None)
+        steps = step if course.ablation else int(run.facts["steps"])
         batch = int(course.flags.get("batch_size", 1))
         courses[name] = {"flags": dict(course.flags), "steps": steps, "images_of_each_side": steps * batch}
         courses[name] |= {
@@ -336,9 +342,9 @@ def translations(pair: str, runs: Path, bench: Bench) -> tuple[dict[tuple[str, s
             found["a2b", "pix2pix"] = run.translate(test["a2b"], "a2b")
         else:
             found |= {(way, name): run.translate(test[way], way) for way in BACK}
-    if any(name in found for name in (("a2b", "no-cycle"), ("a2b", "no-identity"), ("a2b", "small-patches"))):
-        early = nacre.load(runs / "cyclegan", checkpoint=str(ABLATED))
-        found |= {(way, f"cyclegan at {ABLATED:,}"): early.translate(test[way], way) for way in BACK}
+    if any(course.ablation and name in courses for name, course in COURSES[pair].items()):
+        early = nacre.load(runs / main, checkpoint=str(step))
+        found |= {(way, f"{main} at {step:,}"): early.translate(test[way], way) for way in BACK}
     return found, courses
 
 
