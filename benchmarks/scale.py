@@ -2,8 +2,8 @@
 
     python benchmarks/scale.py [--only ranks images steps start cold] [--results DIR]
 
-ranks:  the step time on 1, 2 and 4 processes of this machine, beside the model of docs/scale.md, whose constants (seconds
-        an item, latency and bandwidth of an all-reduce) are measured in the same run.
+ranks:  the step time on 1, 2 and 4 processes of this machine, beside the model of docs/scale.md, whose constants (a step on
+        a share of the batch beside others on theirs, latency and bandwidth of a mean over ranks) are measured in the same run.
 images: images/s with 10^4, 10^5 and 10^6 images in the data set.
 steps:  size of the log and resident memory over 10^6 steps of a tiny model.
 start:  seconds from the start of `nacre sample RUN` to the file, for a 28×28 model.
@@ -18,7 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +27,7 @@ import torch.distributed as dist
 from PIL import Image
 
 import rows
+from nacre.engine.ranks import Ranks
 from nacre.run import launch
 
 ALL = ("ranks", "images", "steps", "start", "cold")
@@ -63,36 +64,46 @@ def main() -> None:
 def ranks(folder: Path, rounds: int, results: Path) -> Path:
     """Step time by the number of processes, measured and by the model."""
     data = pixels(folder / "small.npy", 20_000)
-    found: dict[int, list[float]] = {1: [], 2: [], 4: []}
+    found: dict[str, list[float]] = {f"{size}: {each}": [] for size in (1, 2, 4) for each in ("measured s", "apart s")}
     messages: dict[int, list[tuple[float, float]]] = {2: [], 4: []}
     for turn in range(rounds):
-        for size, times in found.items():
+        for size in (1, 2, 4):
             run = folder / f"ranks-{turn}-{size}"
-            times.append(step_time(train(data, run, STEPS, "--batch-size", str(BATCH), "--devices", str(size))))
+            train(data, run, STEPS, "--batch-size", str(BATCH), "--devices", str(size))
+            found[f"{size}: measured s"].append(step_time(run))
+            parts = {
+                folder / f"apart-{turn}-{size}-{part}": ["--batch-size", str(BATCH // size)] for part in range(size)
+            }
+            at_once(data, parts)
+            found[f"{size}: apart s"].append(statistics.mean(map(step_time, parts)))
         for size, seen in messages.items():
             seen.append(all_reduces(size))
-    cores, parameters = os.cpu_count() or 1, 784 * 400 * 2 + 400 * 60 + 400 + 40 + 400 + 784
-    one = statistics.median(found[1])
-    fixed = one * 0.15  # the optimizer and the average, done by every rank; see the shares in the log
-    values: dict[str, float] = {}
-    for size, times in found.items():
-        message = 0.0
-        if size > 1:
-            latency, bandwidth = (statistics.median(each) for each in zip(*messages[size], strict=True))
-            message = latency + 2 * (size - 1) / size * 4 * parameters / bandwidth
-            values |= {f"{size}: latency s": latency, f"{size}: bandwidth B/s": bandwidth}
-        crowded = max(1.0, size / cores)  # ranks that share a core take turns
-        predicted = crowded * ((one - fixed) / size + fixed) + message
-        values |= {f"{size}: measured s": statistics.median(times), f"{size}: predicted s": predicted}
+    values = {name: statistics.median(times) for name, times in found.items()}
+    parameters = 784 * 400 * 2 + 400 * 60 + 400 + 40 + 400 + 784
+    for size, seen in messages.items():
+        latency, bandwidth = (statistics.median(each) for each in zip(*seen, strict=True))
+        message = latency + 2 * (size - 1) / size * 4 * parameters / bandwidth
+        values |= {f"{size}: latency s": latency, f"{size}: bandwidth B/s": bandwidth, f"{size}: message s": message}
+        values[f"{size}: predicted s"] = values[f"{size}: apart s"] + message
     for name, value in values.items():
         print(f"{name}: {value:.4g}")
     protocol = (
         f"VAE MLP 784-400-20, whole batch {BATCH}, {STEPS} steps, one thread a process, gloo; the median over {rounds} rounds of "
-        "the median step of the log's lines after the first. Latency and bandwidth from all-reduces of 8 B and 4 MB between "
-        "as many processes. Predicted: docs/scale.md with these, 15 % of one rank's step taken as not shared out, and ranks "
-        "beyond the cores taking turns."
+        "the median step of the log's lines after the first. Apart: as many processes at once, each training on its share of "
+        "a batch and talking to nobody; mean over them. Latency and bandwidth: means of 8 B and 4 MB over as many processes, "
+        "joined and parted as in a step. Predicted: docs/scale.md with these."
     )
-    return rows.write_row("scale-ranks", protocol, values, [0], rounds, results=results, measured=found, cores=cores)
+    return rows.write_row(
+        "scale-ranks",
+        protocol,
+        values,
+        [0],
+        rounds,
+        results=results,
+        measured=found,
+        cores=os.cpu_count(),
+        load_average=os.getloadavg()[0],
+    )
 
 
 def images(folder: Path, rounds: int, results: Path) -> Path:
@@ -205,10 +216,26 @@ def pixels(path: Path, count: int, size: int = 28) -> Path:
 
 def train(data: Path, run: Path, count: int, *words: str, model: Sequence[str] = VAE) -> Path:
     """A run of nacre's, in processes of its own with one thread each."""
-    quiet = ["--log-every", "25", "--checkpoint-every", str(10**9), "--steps", str(count), "--out", str(run)]
-    command = [*NACRE, "train", *model, "--data", str(data), *quiet, *words]
-    subprocess.run(command, check=True, capture_output=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    at_once(data, {run: words}, count, model)
     return run
+
+
+def at_once(data: Path, runs: Mapping[Path, Sequence[str]], count: int = STEPS, model: Sequence[str] = VAE) -> None:
+    """Runs of nacre's that are started together, each with flags of its own."""
+    quiet = ["--log-every", "25", "--checkpoint-every", str(10**9), "--steps", str(count)]
+    command = [*NACRE, "train", *model, "--data", str(data), *quiet]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    started = [
+        subprocess.Popen(
+            [*command, *words, "--out", str(run)],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            env=environment,
+        )
+        for run, words in runs.items()
+    ]
+    failed = [process.returncode for process in started if process.wait()]
+    assert not failed, failed
 
 
 def step_time(run: Path) -> float:
@@ -226,7 +253,7 @@ def data_share(run: Path) -> float:
 
 
 def all_reduces(size: int) -> tuple[float, float]:
-    """Latency in seconds and bandwidth in bytes/s of an all-reduce between `size` processes."""
+    """Latency in seconds and bandwidth in bytes/s of a mean over `size` processes."""
     port = str(launch._free_port())
     processes = [
         subprocess.Popen(
@@ -242,17 +269,20 @@ def all_reduces(size: int) -> tuple[float, float]:
 
 
 def collective(rank: int, size: int, port: int) -> list[float]:
-    """One rank's share in measuring all-reduces."""
+    """One rank's share in measuring means over ranks."""
     dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=size)
-    small, large = (statistics.median([one_reduce(torch.ones(count)) for _ in range(60)][10:]) for count in (2, 2**20))
+    ranks = Ranks(rank, size, dist.group.WORLD)
+    small, large = (statistics.median([one_mean(ranks, count) for _ in range(60)][10:]) for count in (2, 2**20))
     dist.destroy_process_group()
     bandwidth = 2 * (size - 1) / size * 4 * 2**20 / max(1e-9, large - small)
     return [small, bandwidth]
 
 
-def one_reduce(tensor: torch.Tensor) -> float:
+def one_mean(ranks: Ranks, count: int) -> float:
+    """Seconds for the mean over the ranks of two tensors of together so many numbers."""
+    halves = torch.ones(count).chunk(2)
     begun = time.perf_counter()
-    dist.all_reduce(tensor)
+    ranks.mean(halves)
     return time.perf_counter() - begun
 
 

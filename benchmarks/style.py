@@ -1,9 +1,10 @@
-"""Which of two styles of drawing an image is in, said by two judges that share nothing: trees, and a network.
+"""Which of two styles of drawing an image is in, said by two judges that share nothing: trees, and networks.
 
-The forest sees the colours of an image and the sizes of its steps from pixel to pixel. The network sees the image and its steps,
-lifted by tanh so that one level of 255 shows; it learns from copies whose palette is shifted, channel by channel, and so knows
-shading, outlines and forms but no exact colours. Both learn from copies that a person takes for the same style, with noise and
-blur: a drawing is flat to the last bit and no translation is, so that they would tell these two apart rather than styles.
+The forest sees the colours of an image and the sizes of its steps from pixel to pixel. The networks see the image and its steps,
+lifted by tanh so that one level of 255 shows; they learn from copies whose palette is shifted, channel by channel, and so know
+shading, outlines and forms but no exact colours; what they say is the sum of their logits. Both judges learn from copies that a
+person takes for the same style, with noise and blur: a drawing is flat to the last bit and no translation is, so that they would
+tell these two apart rather than styles.
 """
 
 from collections.abc import Callable
@@ -85,10 +86,23 @@ def palette(items: Tensor) -> np.ndarray:
     return np.sqrt([count / max(1, count.sum()) for count in counts])
 
 
-def network(train: Images, steps: int = 1_200, batch: int = 24) -> Callable[[Tensor, str], Tensor]:
-    """A network that has learned from disturbed training images: whether translations are of the wanted style."""
-    generator, states = torch.Generator().manual_seed(0), torch.random.get_rng_state()
-    torch.manual_seed(0)
+def networks(train: Images, count: int = 5, steps: int = 1_200, batch: int = 24) -> Callable[[Tensor, str], Tensor]:
+    """Networks that differ in their seed alone: whether translations are of the wanted style."""
+    several = [learned(train, seed, steps, batch) for seed in range(count)]
+
+    def right(made: Tensor, way: str) -> Tensor:
+        with torch.no_grad():
+            shown = [floats((255 * part.clamp(0, 1)).round()) for part in made.split(256)]
+            second = torch.cat([torch.stack([eyes(part) for eyes in several]).sum(0) > 0 for part in shown])
+        return second == (way == "a2b")
+
+    return right
+
+
+def learned(train: Images, seed: int, steps: int, batch: int) -> "Eyes":
+    """A network that has learned from disturbed training images."""
+    generator, states = torch.Generator().manual_seed(seed), torch.random.get_rng_state()
+    torch.manual_seed(seed)
     eyes = Eyes()
     torch.random.set_rng_state(states)
     adam = torch.optim.AdamW(eyes.parameters(), 1e-3, weight_decay=0.05)
@@ -103,13 +117,7 @@ def network(train: Images, steps: int = 1_200, batch: int = 24) -> Callable[[Ten
         torch.autograd.backward(F.binary_cross_entropy_with_logits(values, truth))
         adam.step()
         slower.step()
-
-    def right(made: Tensor, way: str) -> Tensor:
-        with torch.no_grad():
-            second = torch.cat([eyes(floats((255 * part.clamp(0, 1)).round())) > 0 for part in made.split(256)])
-        return second == (way == "a2b")
-
-    return right
+    return eyes
 
 
 class Eyes(nn.Module):

@@ -15,8 +15,8 @@ is the mean distance over the mean distance of the input as it is, its interval 
 curve for each channel that gives the source set's levels the target set's distribution. Nearest: the training image of the
 target style that has the least squared distance to the input. Nearest pair: the counterpart of the nearest training image of
 the input's own style, which takes pairs, as pix2pix does. The style is said by two judges (style.py), each trained on the
-training images of both: a forest of 300 trees that sees colours and edges, and a network that sees shading and forms and
-knows no exact colours. The row says how many of the held-out emoji, and of copies of them with noise, blur or few
+training images of both: a forest of 300 trees that sees colours and edges, and five networks that see shading and forms and
+know no exact colours. The row says how many of the held-out emoji, and of copies of them with noise, blur or few
 colours, each knows.
 Ablations are judged at an early step, beside the main run's checkpoint there, up to which the learning rate is the same in
 all.
@@ -24,7 +24,7 @@ all.
 Emoji-64: the same at 64×64, by `cyclegan` with its default flags; longer, in bfloat16 and with a judge of smaller patches; and
 for 9,000 steps like that with λ = 2, a weaker cycle, which was chosen by the style of validation pairs at 2,500 steps; and for
 8,000 steps of 4 with judges of edges (κ = 32) through noise of two levels of 255, tried before, with noise and without, for 6,000
-steps on validation pairs. The style's network lifts steps between pixels alike, the forest counts them by size.
+steps on validation pairs. The style's networks lift steps between pixels alike, the forest counts them by size.
 
 Clothes: Fashion-MNIST, 28×28. A is drawings, the lines where Sobel's gradient exceeds a fifth of its largest value in the image,
 of training images 0 to 9,999; B is training images 10,000 to 19,999, so that no pair exists. Judged on the first 1,000 test
@@ -158,7 +158,7 @@ def emoji(asked: argparse.Namespace) -> tuple[Bench, dict[str, Any]]:
     judge = referee(of_both(data, (group, group + len(names)), tuple(f"{s} {n}" for s in STYLES for n in names)))
     distances = {"L1": l1, "1 - SSIM": unlike, "referee": far(judge.features), "random": far(random_extractor(0))}
     kinds: dict[str, Callable[[Tensor, str], Tensor]] = {
-        "style by shading": style.network(train),
+        "style by shading": style.networks(train),
         "style by colours and edges": style.forest(train),
     }
     told = {"referee": judge.name, "referee_accuracy": judge.card.accuracy, "held_out_seen_in_training": seen}

@@ -34,7 +34,9 @@ def cases():
         networks = set(typing.get_args(known.get("network"))) - {"auto"}
         for network in sorted(networks) or [None]:
             told = {**SMALL, "network": network} if network else SMALL
-            yield name, with_classes(spec(name, {key: value for key, value in told.items() if key in known})), network
+            of_the_other = {"blocks"} if network == "unet" else set()
+            taken = {key: value for key, value in told.items() if key in known and key not in of_the_other}
+            yield name, with_classes(spec(name, taken)), network
         if "reuse_fakes" in known:
             told = {
                 key: value for key, value in (SMALL | {"reuse_fakes": True, "network": "mlp"}).items() if key in known

@@ -164,7 +164,7 @@ def test_a_resize_leaves_no_dots_where_a_deconvolution_does():
 @pytest.mark.parametrize("upsampling", ["deconvolution", "resize"])
 @pytest.mark.parametrize("kind", ["resnet", "unet"])
 def test_a_translator_takes_any_size_and_keeps_it(kind, upsampling):
-    network = translation.translator(3, 1, (3, 32, 32), kind=kind, width=4, blocks=1, upsampling=upsampling)
+    network = translation.translator(3, 1, (3, 32, 32), kind=kind, width=4, upsampling=upsampling)
     for size in ((32, 32), (31, 47), (18, 65)):
         output = network(torch.rand(2, 3, *size)).detach()
         assert output.shape == (2, 1, *size)
@@ -184,6 +184,12 @@ def test_images_one_by_one_have_the_gradients_of_their_batch(kind):
 
     for whole, first, second in zip(gradients(batch), gradients(batch[:1]), gradients(batch[1:]), strict=True):
         torch.testing.assert_close(first + second, whole, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize(("kind", "of_the_other"), [("resnet", {"depth": 2}), ("unet", {"blocks": 2})])
+def test_numbers_of_the_other_network_are_refused(kind, of_the_other):
+    with pytest.raises(ConfigError, match="Leave it out"):
+        Pix2Pix((3, 16, 16), network=kind, width=4, **of_the_other)
 
 
 def test_blocks_follow_the_paper():
@@ -565,7 +571,7 @@ def test_bad_files_are_named_and_skipped(run, tmp_path, capsys):
 @pytest.mark.parametrize("size", [(1, 1), (2, 3), (5, 4), (7, 30)])
 @pytest.mark.parametrize("kind", ["resnet", "unet"])
 def test_tiny_images_are_translated_as_well(kind, size):
-    network = translation.translator(3, 1, (3, 16, 16), kind=kind, width=4, blocks=1)
+    network = translation.translator(3, 1, (3, 16, 16), kind=kind, width=4)
     assert network(torch.rand(1, 3, *size)).shape == (1, 1, *size)
 
 

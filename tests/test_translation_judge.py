@@ -85,7 +85,7 @@ def test_the_judges_of_style_see_through_noise_and_through_few_colours(style, ju
     shaded[:, :, 4:28, 4:28] = colors + 40 * shading
     sets = {"a2b": shaded.byte(), "b2a": flat.byte()}
     train = {way: each[:60] for way, each in sets.items()}
-    right = style.forest(train) if judge == "forest" else style.network(train, steps=60, batch=8)
+    right = style.forest(train) if judge == "forest" else style.networks(train, count=2, steps=60, batch=8)
     for copy in ((0.0, 0.0, 0), (6.0, 0.3, 0), (0.0, 0.0, 12)):
         for way, other in (("a2b", "b2a"), ("b2a", "a2b")):
             shown = style.copied(sets[other][60:], *copy).float() / 255

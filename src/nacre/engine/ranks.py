@@ -55,7 +55,7 @@ class Ranks:
         flat = torch.cat([tensor.detach().reshape(-1).to(tensors[0].dtype) for tensor in tensors])
         with _contact():
             dist.all_reduce(flat, group=self.group)
-        means = torch.split(flat / self.size, [tensor.numel() for tensor in tensors])
+        means = torch.split(flat.div_(self.size), [tensor.numel() for tensor in tensors])
         return [mean.view(tensor.shape) for mean, tensor in zip(means, tensors, strict=True)]
 
     def gather(self, part: Tensor, count: int) -> Tensor:

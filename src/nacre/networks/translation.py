@@ -69,7 +69,14 @@ def translator(
         blocks: residual blocks of "resnet"; by default 6 for images under 256 pixels and 9 from there on, as in the paper.
         depth: halvings of "unet"; by default down to two pixels of the shorter side, eight at most.
         upsampling: how it doubles sizes (`doubling`).
+
+    Raises:
+        ConfigError: a number was given that is the other kind's.
     """
+    if kind == "unet" and blocks is not None:
+        raise ConfigError(f"blocks are those of network 'resnet', and a 'unet' has none; got {blocks}. Leave it out.")
+    if kind == "resnet" and depth is not None:
+        raise ConfigError(f"depth is that of network 'unet', and a 'resnet' has none; got {depth}. Leave it out.")
     if kind == "unet":
         depth = depth or halvings(shape)
         return Translator(unet(inputs, outputs, depth, width, upsampling).apply(initialise), 2**depth)
