@@ -162,6 +162,31 @@ def test_captions_in_csv(tmp_path):
     assert open_set(folder(tmp_path / "photos", files)).captions == ("one, two", "three")
 
 
+def test_labels_in_csv_are_numbered_in_their_order(tmp_path):
+    files = pictures(["a.png", "b.png", "c.png", "d.png"])
+    files["labels.csv"] = b"file_name,label,label_name\na.png,10,ten\nb.png,9.0,\nc.png,10,ten\nd.png,,\n"
+    found = open_set(folder(tmp_path / "photos", files))
+    assert (found.labels.tolist(), found.classes) == ([1, 0, 1, -1], ("9", "ten"))
+    assert "1 of 4 items have no label." in found.notes
+
+
+def test_labels_in_metadata_count_before_folders_and_beside_captions(tmp_path):
+    files = pictures(["x/a.png", "y/b.png"])
+    rows = ({"file_name": "x/a.png", "label": "dog", "text": "one"}, {"file_name": "y/b.png", "label": "cat"})
+    files["metadata.jsonl"] = "\n".join(map(json.dumps, rows)).encode()
+    files["labels.csv"] = b"file_name,label\ny/b.png,cow\n"
+    found = open_set(folder(tmp_path / "photos", files))
+    assert [found.classes[label] for label in found.labels] == ["dog", "cat"]
+    assert found.captions == ("one", "")
+
+
+def test_labels_told_otherwise_are_left_out_and_said_to_be(tmp_path):
+    files = pictures(["x/a.png", "y/b.png"]) | {"labels.csv": b"id,breed\na,dog\n"}
+    found = open_set(folder(tmp_path / "photos", files))
+    assert found.classes == ("x", "y")
+    assert "labels.csv is not read, for it has no columns file_name and label." in found.notes
+
+
 @pytest.mark.parametrize("after", ["b.png,two\n", "b.png,two\n" * 20_000, 'b.png,"two"\n'])
 def test_a_quote_left_open_in_csv_is_a_mistake_of_its_line(after, tmp_path):
     content = f'file_name,text\nb.png,"two\nlines"\na.png,"one\n{after}'

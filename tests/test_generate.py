@@ -59,7 +59,7 @@ def test_a_shard_alone_is_that_of_the_whole_and_a_stopped_run_goes_on(run, form,
     assert (Path("whole") / name).read_bytes() == whole
 
 
-@pytest.mark.parametrize("form", ["parquet", "webdataset"])
+@pytest.mark.parametrize("form", ["parquet", "webdataset", "png"])
 def test_what_is_written_can_be_trained_on(run, model, form, capsys):
     sampled(capsys, run, "-n", 30, "--format", form, "--shards", 2, "--out", "shards", "--truncation", 0.5)
     dataset = load_data(DataSettings(data="shards"))
@@ -78,9 +78,9 @@ def test_single_files_lie_in_a_folder_for_each_shard(run, capsys):
     assert len(found) == 7
     labels = Path("files/samples-00001-of-00002/labels.csv").read_text()
     rows = [line.split(",") for line in labels.splitlines()]
-    assert rows[0] == ["file_name", "label", "name"]
+    assert rows[0] == ["file_name", "label", "label_name"]
     assert [row[1] for row in rows[1:]] == ["4"] * 4
-    assert load_data(DataSettings(data="files")).classes == ()
+    assert load_data(DataSettings(data="files")).classes == ("4",)
 
 
 def test_what_cannot_be_meant_is_refused(run, capsys):

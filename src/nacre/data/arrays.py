@@ -9,7 +9,7 @@ from typing import IO, Any
 import numpy as np
 
 from nacre.data.archives import DAMAGE, refuse_bomb
-from nacre.data.dataset import UNSAID, Kind, Listing
+from nacre.data.dataset import UNSAID, Kind, Listing, about_unlabelled, numbered
 from nacre.data.decode import Header, Picture, grey_levels, white_level
 from nacre.errors import DataError
 
@@ -168,26 +168,6 @@ def open_npz(path: Path) -> ArraySource | VectorSource:
 def blocks(count: int) -> Iterator[tuple[int, int]]:
     """(start, stop) of consecutive blocks of rows, of bounded size."""
     return ((start, min(start + BLOCK, count)) for start in range(0, count, BLOCK))
-
-
-def numbered(labels: np.ndarray) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Labels of any numbers or texts as 0 … K - 1 in sorted order, (N,) int64, and what each was.
-
-    What is not known, -1, NaN or an empty text, is `UNSAID`.
-    """
-    known = (labels != UNSAID) & ~np.isnan(labels) if labels.dtype.kind in "biuf" else labels != labels.dtype.type()
-    values, numbers = np.unique(labels[known], return_inverse=True)
-    if values.dtype.kind == "f" and (values == values.round()).all():
-        values = values.astype(np.int64)  # NaN among whole numbers made them floats
-    found = np.full(len(labels), UNSAID, np.int64)
-    found[known] = numbers
-    return found, tuple(str(value) for value in values)
-
-
-def about_unlabelled(labels: np.ndarray) -> tuple[str, ...]:
-    """A note if some items have no label, or none has."""
-    missing = int((labels == UNSAID).sum())
-    return (f"{missing} of {len(labels)} items have no label.",) if missing else ()
 
 
 def _joined(arrays: list[np.ndarray], name: str) -> np.ndarray:

@@ -31,7 +31,7 @@ from nacre.data.settings import DataSettings
 from nacre.errors import DataError
 from nacre.files import whole_file
 
-VERSION = 3
+VERSION = 4
 LARGEST_IN_MEMORY = 1 << 26  # bytes
 SUM_SIZE = 16  # bytes
 ABANDONED = 24 * 3600  # seconds after which a half-written file is nobody's

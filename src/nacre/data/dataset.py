@@ -307,3 +307,23 @@ def _fingerprint(prepared: Prepared, labels: np.ndarray | None, split: np.ndarra
     ):
         state.update(len(part).to_bytes(8, "little") + part)
     return state.hexdigest()
+
+
+def numbered(labels: np.ndarray) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Labels of any numbers or texts as 0 … K - 1 in sorted order, (N,) int64, and what each was.
+
+    What is not known, -1, NaN or an empty text, is `UNSAID`.
+    """
+    known = (labels != UNSAID) & ~np.isnan(labels) if labels.dtype.kind in "biuf" else labels != labels.dtype.type()
+    values, numbers = np.unique(labels[known], return_inverse=True)
+    if values.dtype.kind == "f" and (values == values.round()).all():
+        values = values.astype(np.int64)  # NaN among whole numbers made them floats
+    found = np.full(len(labels), UNSAID, np.int64)
+    found[known] = numbers
+    return found, tuple(str(value) for value in values)
+
+
+def about_unlabelled(labels: np.ndarray) -> tuple[str, ...]:
+    """A note if some items have no label, or none has."""
+    missing = int((labels == UNSAID).sum())
+    return (f"{missing} of {len(labels)} items have no label.",) if missing else ()

@@ -1,4 +1,4 @@
-"""The conventions of an image folder, wherever it lies: class folders, split folders and captions."""
+"""The conventions of an image folder, wherever it lies: class folders, split folders, labels and captions."""
 
 import csv
 import io
@@ -11,7 +11,7 @@ from posixpath import dirname, join, normpath, splitext
 
 import numpy as np
 
-from nacre.data.dataset import UNSAID, BadFile, Kind, Listing
+from nacre.data.dataset import UNSAID, BadFile, Kind, Listing, about_unlabelled, numbered
 from nacre.data.decode import SUFFIXES
 from nacre.errors import DataError
 
@@ -19,10 +19,13 @@ SPLIT_NAMES: Mapping[str, int] = {
     "train": 0, "training": 0, "val": 1, "valid": 1, "validation": 1, "dev": 1, "test": 2, "testing": 2,
 }  # fmt: skip
 SHARDS = (".tar", ".parquet")
-METADATA = ("metadata.jsonl", "metadata.csv", "captions.jsonl", "captions.csv")
+LABELS = "labels.csv"
+METADATA = ("metadata.jsonl", "metadata.csv", "captions.jsonl", "captions.csv", LABELS)
 
 NAMED = 5
 """Images without a caption, or files that are out of place, that are named."""
+
+_WHOLE = re.compile(r"-?\d{1,18}")
 
 _SHARD = re.compile(r".*-\d{5}-of-\d{5}")
 """What a folder is called that nacre filled with some of its samples."""
@@ -36,8 +39,19 @@ ReadText = Callable[[str], str]
 class Remark:
     """What a metadata file says about one image."""
 
-    text: str | None
-    split: int
+    text: str | None = None
+    split: int = UNSAID
+    label: str = ""
+    label_name: str = ""
+
+    def and_then(self, other: "Remark") -> "Remark":
+        """Both together; where both say something, the other counts."""
+        return Remark(
+            self.text if other.text is None else other.text,
+            self.split if other.split == UNSAID else other.split,
+            other.label or self.label,
+            other.label_name or self.label_name,
+        )
 
 
 def is_junk(part: str) -> bool:
@@ -85,11 +99,13 @@ def arrange(
     bad = tuple(BadFile(printable(file.name), file.reason) for file in bad)
     _refuse_strays(names, source)
     fixed, inner = _split_folders(names)
-    labels, classes = _class_folders(inner)
-    remarks = _metadata(files, read_text, source)
+    remarks, unread = _metadata(files, read_text, source)
+    labels, classes, unlabelled = _told_classes(paths, remarks)
+    if not classes:
+        labels, classes = _class_folders(inner)
     captions = _captions(paths, files, remarks, read_text)
     kind, notes = _kind(classes, captions is not None)
-    notes = _about_folders(names, inner) + notes
+    notes = _about_folders(names, inner) + notes + unlabelled + unread
     notes += _gaps(paths, captions, len(remarks.keys() - set(paths)))
     if captions is None and (blank := _told(paths, files, remarks)):
         notes += (f"The captions of {blank} images are blank, and no image has another.",)
@@ -155,14 +171,36 @@ def _class_folders(names: tuple[str, ...]) -> tuple[np.ndarray | None, tuple[str
     return np.array([number[top] for top in tops], np.int64), classes
 
 
-def _metadata(files: Sequence[str], read_text: ReadText, source: str) -> dict[str, Remark]:
+def _told_classes(
+    paths: tuple[str, ...], remarks: Mapping[str, Remark]
+) -> tuple[np.ndarray | None, tuple[str, ...], tuple[str, ...]]:
+    """The labels that the metadata give, what each is called (by its `label_name` if there is one), and notes."""
+    said = [remarks[path].label if path in remarks else "" for path in paths]
+    whole = all(_WHOLE.fullmatch(label) for label in said if label)
+    known = [int(label) if label else UNSAID for label in said] if whole else said
+    labels, classes = numbered(np.array(known))
+    if not classes:
+        return None, (), ()
+    names = {str(label): remarks[path].label_name for label, path in zip(known, paths, strict=True) if path in remarks}
+    return labels, tuple(names[each] or each for each in classes), about_unlabelled(labels)
+
+
+def _metadata(files: Sequence[str], read_text: ReadText, source: str) -> tuple[dict[str, Remark], tuple[str, ...]]:
+    """What is said about images by their paths, and a note for each file of labels that says it otherwise."""
     remarks: dict[str, Remark] = {}
+    notes: tuple[str, ...] = ()
     for path in files:
         name = PurePosixPath(path).name
-        if name in METADATA:
-            rows = _jsonl if name.endswith(".jsonl") else _csv
-            remarks |= rows(read_text(path), dirname(path), f"{path} in {source}")
-    return remarks
+        if name not in METADATA:
+            continue
+        text = read_text(path)
+        if name == LABELS and not {"file_name", "label"} <= set(next(csv.reader([text.partition("\n")[0]]), [])):
+            notes += (f"{path} is not read, for it has no columns file_name and label.",)
+            continue
+        rows = _jsonl if name.endswith(".jsonl") else _csv
+        for image, remark in rows(text, dirname(path), f"{path} in {source}").items():
+            remarks[image] = remarks.get(image, Remark()).and_then(remark)
+    return remarks, notes
 
 
 def _jsonl(text: str, folder: str, where: str) -> dict[str, Remark]:
@@ -203,7 +241,16 @@ def _remark(row: Mapping[str | None, object], folder: str, where: str) -> dict[s
     known = SPLIT_NAMES.get(str(split).lower(), UNSAID) if split else UNSAID
     if split and known == UNSAID:
         raise DataError(f"{where} has the split {split!r}; train, validation or test was expected.")
-    return {normpath(join(folder, name)): Remark(text, known)}
+    said = Remark(text, known, _label(row.get("label")), _label(row.get("label_name")))
+    return {normpath(join(folder, name)): said}
+
+
+def _label(value: object) -> str:
+    """A label as text; "" for none, and for what can be none."""
+    if isinstance(value, bool) or not isinstance(value, (str, int, float)):
+        return ""
+    text = str(value).strip().removesuffix(".0")  # whole numbers beside gaps, as pandas writes them
+    return "" if text.lower() == "nan" else text
 
 
 def _captions(

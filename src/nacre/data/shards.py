@@ -8,9 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from nacre.data.arrays import about_unlabelled, numbered
 from nacre.data.build import Source
-from nacre.data.dataset import UNSAID, BadFile, Listing
+from nacre.data.dataset import UNSAID, BadFile, Listing, about_unlabelled, numbered
 from nacre.data.decode import UnreadableError
 from nacre.data.layout import SHARDS, SPLIT_NAMES, is_junk
 from nacre.errors import DataError

@@ -253,7 +253,7 @@ def _folder(path: Path, pieces: Iterator[Piece], classes: tuple[str, ...]) -> No
                     labels.append((name, number, classes[number] if classes else str(number)))
         if labels:
             with (aside / "labels.csv").open("w", encoding="utf-8", newline="") as file:
-                csv.writer(file).writerows([("file_name", "label", "name"), *labels])
+                csv.writer(file).writerows([("file_name", "label", "label_name"), *labels])
         os.rename(aside, path)
         files.sync(path.parent)
     finally:
