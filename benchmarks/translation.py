@@ -121,7 +121,7 @@ COURSES: Mapping[str, Mapping[str, Course]] = {
         "pix2pix-a2b": Course("pix2pix", {**NARROW, "steps": 8_000}),
         "pix2pix-b2a": Course("pix2pix", {**NARROW, "steps": 8_000}, swapped=True),
     },
-    "clothes": {"clothes": Course("cyclegan", {**UNET, "steps": 2_000, "identity": 0.0})},
+    "clothes": {"clothes": Course("cyclegan", {**UNET, "steps": 10_000, "identity": 0.0})},
 }
 
 

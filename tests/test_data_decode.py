@@ -198,6 +198,13 @@ def test_crop_keeps_the_centre():
     assert (fitted(wide.swapaxes(0, 1), Target(10, 10, 3, "crop")) == 200).all()
 
 
+@pytest.mark.parametrize(
+    ("height", "width", "wanted"), [(225, 225, (28, 28)), (500, 500, (120, 120)), (20, 59, (33, 47))]
+)
+def test_a_crop_whose_numbers_round_stays_within_the_image(height, width, wanted):
+    assert (fitted(np.full((height, width, 3), 90, np.uint8), Target(*wanted, 3, "crop")) == 90).all()
+
+
 def test_crop_equals_resizing_then_cutting():
     picture = pixels(5, 40, 80)
     whole = np.asarray(Image.fromarray(picture).resize((40, 20), Image.Resampling.LANCZOS))

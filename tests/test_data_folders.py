@@ -162,6 +162,14 @@ def test_captions_in_csv(tmp_path):
     assert open_set(folder(tmp_path / "photos", files)).captions == ("one, two", "three")
 
 
+def test_captions_that_are_no_utf8_are_told_and_numbers_are_texts(tmp_path):
+    files = pictures(["a.png", "b.png"]) | {"a.txt": b"gr\xfcn"}
+    files["metadata.jsonl"] = b'{"file_name": "b.png", "text": 42}'
+    found = open_set(folder(tmp_path / "photos", files))
+    assert found.captions == ("gr\ufffdn", "42")
+    assert "The captions of 1 images are no UTF-8 and have gaps (a.png)." in found.notes
+
+
 def test_labels_in_csv_are_numbered_in_their_order(tmp_path):
     files = pictures(["a.png", "b.png", "c.png", "d.png"])
     files["labels.csv"] = b"file_name,label,label_name\na.png,10,ten\nb.png,9.0,\nc.png,10,ten\nd.png,,\n"
@@ -209,7 +217,7 @@ def test_captions_beside_images(tmp_path):
         ("[1]", "Line 2 of .* is not a JSON object"),
         ('{"a":' * 99_999, "Line 2 of .* is not a JSON object"),
         ('{"text": "x"}', "Line 2 of .* has no file_name"),
-        ('{"file_name": "a.png", "text": 3}', "Line 2 of .* has a text that is not a text"),
+        ('{"file_name": "a.png", "text": ["3"]}', "Line 2 of .* has a text that is not a text"),
         ('{"file_name": "a.png", "split": "exam"}', "Line 2 of .* has the split 'exam'; train, validation or test"),
     ],
 )
@@ -269,13 +277,14 @@ def test_heic_is_not_counted_as_bad(tmp_path):
     root = folder(tmp_path / "photos", pictures(["a.png"]) | {"b.heic": HEIC, "c.jpg": HEIC})
     found = open_set(root)
     assert found.bad == ()
-    assert found.notes == ("2 HEIC files skipped: pip install 'nacre[heic]' reads them.",)
+    assert found.notes == ("2 HEIC files skipped; with pillow-heif (pip install pillow-heif) they are read.",)
 
 
 def test_nothing_but_heic(tmp_path):
     root = folder(tmp_path / "photos", {"b.heic": HEIC})
     with pytest.raises(
-        DataError, match=r"no other images; 1 HEIC file skipped: pip install 'nacre\[heic\]' reads it\.$"
+        DataError,
+        match=r"no other images; 1 HEIC file skipped; with pillow-heif \(pip install pillow-heif\) they are read\.$",
     ):
         open_set(root)
 

@@ -684,6 +684,17 @@ def test_a_model_is_chosen_by_the_data(tmp_path, caplog):
     assert "no model named: wgan_gp, because the data are vectors" in caplog.text
 
 
+def test_two_kinds_of_images_choose_a_model_that_translates(tmp_path, caplog):
+    caplog.set_level("INFO", logger="nacre")
+    rng = np.random.default_rng(0)
+    for side in "ab":
+        np.save(tmp_path / f"{side}.npy", rng.integers(0, 255, (20, 1, 8, 8), dtype=np.uint8))
+    two = {"data": str(tmp_path / "a.npy"), "data_b": str(tmp_path / "b.npy")}
+    run = nacre.train(out=tmp_path / "run", steps=1, batch_size=1, signal_every=0, sample_every=0, **two)
+    assert "no model named: cyclegan, because there are two kinds of images" in caplog.text
+    assert 'model.translate(images, "a2b")' in (run.path / "model" / "README.md").read_text()
+
+
 def test_a_set_smaller_than_the_usual_batch_gets_a_smaller_one(tmp_path):
     rng = np.random.default_rng(0)
     np.save(tmp_path / "few.npy", rng.integers(0, 256, (60, 1, 8, 8), dtype=np.uint8))

@@ -331,6 +331,8 @@ def test_a_model_whose_encoder_never_learned_rejects_nothing():
         (["--prompt", "red", "--numbered"], "--prompt or --prompts goes with"),
         (["--prompt", "red", "--shards", "2"], "--prompt or --prompts goes with"),
         (["--to", "blue"], "give both"),
+        (["--prompt", "red", "--prompt=blue"], "was given twice"),
+        (["--prompt", "red", "--prompts", "texts.txt"], "give one of them"),
         (["--prompts", "no-such-file.txt"], "cannot be read as text"),
         (["--prompt", "red", "--to", "blue", "-n", "1"], "two steps at least"),
         (["--prompt", "red", "--to", "blue", "-n", "3", "--reject-worst", ".5"], "nothing of it can be rejected"),

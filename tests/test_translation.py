@@ -89,7 +89,9 @@ def test_pairs_are_made_by_name_and_counted(both):
     assert (
         [found.names[row] for row in rows] == ["test/b.png", "test/c.png"] == [found.other.names[row] for row in others]
     )
-    assert sides.unpaired(found) == 3 + 1 + 1
+    told = sides.about_unpaired(found)
+    assert told is not None
+    assert told.startswith("5 images have no partner by name and are left out (A's ")
 
 
 def test_no_common_name_is_one_sentence(tmp_path):
@@ -267,6 +269,17 @@ def test_identity_needs_equal_channels():
 def test_vectors_are_refused(model):
     with pytest.raises(ConfigError, match="translates images of 8 pixels and more, got vectors of 2 numbers"):
         model((2,))
+
+
+def test_images_without_a_partner_are_counted_and_named(tmp_path, caplog):
+    write_images(tmp_path / "a", [f"{n}.png" for n in range(8)])
+    write_images(tmp_path / "b", [f"{n}.png" for n in range(1, 10)])
+    two = {"data": str(tmp_path / "a"), "data_b": str(tmp_path / "b"), "validation": 0.3, "test": 0.0}
+    caplog.set_level("INFO", logger="nacre")
+    nacre.train("pix2pix", out=tmp_path / "run", steps=1, batch_size=1, width=4, judge_width=4, signal_every=0, **two)
+    assert "3 images have no partner by name and are left out (A's 0.png, B's 8.png, B's 9.png)" in caplog.text
+    rows = [len(sides.paired_rows(load(DataSettings(**two)), split)[0]) for split in ("train", "validation")]
+    assert f"{rows[0]} items of 3×18×16 to train on, {rows[1]} to validate with" in caplog.text
 
 
 def test_pix2pix_learns_to_invert():

@@ -86,6 +86,10 @@ def main(argv: Sequence[str]) -> int:
     """Draw samples."""
     parser = using.parser("sample", "Draw new items from a trained model.", OWN)
     parsed = flags.parse(parser, argv)
+    if sum(word.partition("=")[0] == "--prompt" for word in argv) > 1:
+        raise ConfigError(
+            "--prompt is one text, and was given twice; for several, name a file of one a line by --prompts."
+        )
     if parsed.prior != "gmm" and (parsed.components is not None or parsed.data is not None):
         raise ConfigError("--components and --data are of a fitted prior; add --prior gmm.")
     model = using.model_of(parsed)
@@ -182,7 +186,9 @@ def of_prompts(parsed: Any, model: Pretrained) -> int:
     """
     others = ("label", "data", "components", "format", "numbered", "shards", "shard")
     given = [name for name in others if getattr(parsed, name)]
-    if given or parsed.prior == "gmm" or (parsed.prompt is not None and parsed.prompts is not None):
+    if parsed.prompt is not None and parsed.prompts is not None:
+        raise ConfigError("--prompt is one text and --prompts a file of several; give one of them.")
+    if given or parsed.prior == "gmm":
         raise ConfigError(
             "--prompt or --prompts goes with -n, --seed, --to, --truncation, --reject-worst, --text-encoder and --out alone."
         )

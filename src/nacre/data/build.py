@@ -258,4 +258,6 @@ def _in_parallel(work: Callable[[T], R], inputs: Iterable[T]) -> Iterator[R]:
 
 
 def _about_heic(count: int) -> str:
-    return f"{count} HEIC file{'s' if count > 1 else ''} skipped: pip install 'nacre[heic]' reads {'them' if count > 1 else 'it'}"
+    return (
+        f"{count} HEIC file{'s' if count > 1 else ''} skipped; with pillow-heif (pip install pillow-heif) they are read"
+    )

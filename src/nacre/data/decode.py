@@ -331,7 +331,10 @@ def _centre(size: tuple[int, int], wanted: tuple[int, int]) -> tuple[float, floa
     """The largest central part of `size` that has the aspect ratio of `wanted`: (left, top, right, bottom)."""
     scale = min(size[0] / wanted[0], size[1] / wanted[1])
     width, height = wanted[0] * scale, wanted[1] * scale
-    left, top = (size[0] - width) / 2, (size[1] - height) / 2
+    left, top = (
+        max(0.0, (size[0] - width) / 2),
+        max(0.0, (size[1] - height) / 2),
+    )  # rounding may leave less than nothing
     return left, top, min(left + width, size[0]), min(top + height, size[1])
 
 

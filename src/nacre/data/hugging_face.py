@@ -30,7 +30,7 @@ def library(what: str) -> Any:
     try:
         import transformers
     except ImportError:
-        raise ConfigError(f"{what} needs transformers; install nacre[transformers].") from None
+        raise ConfigError(f"{what} needs transformers: pip install transformers") from None
     return transformers
 
 
@@ -41,7 +41,7 @@ def loaded(name: str, folder: Path) -> nn.Module:
         ConfigError: transformers is not installed, or there is no such folder.
         CheckpointError: the folder holds something else.
     """
-    transformers = library(f"{folder}, a {name},")
+    transformers = library(f"reading {folder}")
     if not (folder / "config.json").is_file():
         raise ConfigError(f"there is no model folder at {folder}; it should hold config.json and model.safetensors.")
     try:
@@ -51,7 +51,7 @@ def loaded(name: str, folder: Path) -> nn.Module:
             )
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         reason = " ".join(str(error).split())[:120]
-        raise CheckpointError(f"{folder} holds no {name} that can be read ({reason}).") from None
+        raise CheckpointError(f"{folder} holds no {name} of transformers that can be read ({reason}).") from None
     if found["missing_keys"]:
         raise CheckpointError(f"{folder} lacks weights of {name}: {sorted(found['missing_keys'])[0]} among others.")
     return model

@@ -236,6 +236,8 @@ def _remark(row: Mapping[str | None, object], folder: str, where: str) -> dict[s
     name, text, split = row.get("file_name"), row.get("text"), row.get("split")
     if not isinstance(name, str) or not name:
         raise DataError(f"{where} has no file_name.")
+    if isinstance(text, (int, float)) and not isinstance(text, bool):
+        text = str(text)
     if text is not None and not isinstance(text, str):
         raise DataError(f"{where} has a text that is not a text.")
     known = SPLIT_NAMES.get(str(split).lower(), UNSAID) if split else UNSAID
@@ -276,7 +278,9 @@ def _one_line(text: str) -> str:
 
 def _gaps(paths: tuple[str, ...], captions: tuple[str, ...] | None, missing: int) -> tuple[str, ...]:
     bare = [path for path, caption in zip(paths, captions or (), strict=False) if not caption]
-    notes = (f"{len(bare)} of {len(paths)} images have no caption ({few(bare)}).",) if bare else ()
+    notes: tuple[str, ...] = (f"{len(bare)} of {len(paths)} images have no caption ({few(bare)}).",) if bare else ()
+    if broken := [path for path, caption in zip(paths, captions or (), strict=False) if "\ufffd" in caption]:
+        notes += (f"The captions of {len(broken)} images are no UTF-8 and have gaps ({few(broken)}).",)
     return notes + ((f"{missing} images named in the metadata are not there.",) if missing else ())
 
 

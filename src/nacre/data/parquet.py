@@ -91,7 +91,7 @@ def open_parquet(paths: Sequence[Path], root: Path, name: str, progress: bool) -
 def _parquet(path: Path) -> Any:
     """The opened file."""
     if importlib.util.find_spec("pyarrow") is None:
-        raise DataError(f"{path} needs pyarrow, which is not installed: pip install 'nacre[parquet]' brings it.")
+        raise DataError(f"{path} needs pyarrow, which is not installed: pip install pyarrow")
     module = importlib.import_module("pyarrow.parquet")
     try:
         return module.ParquetFile(path, buffer_size=BUFFER)

@@ -8,6 +8,7 @@ import numpy as np
 
 from nacre.data.dataset import DIGEST_SIZE, SPLITS, DataSet, Split
 from nacre.data.folders import Scan
+from nacre.data.layout import few
 from nacre.data.settings import DataSettings
 from nacre.errors import DataError
 
@@ -102,11 +103,13 @@ def paired_rows(dataset: DataSet, split: Split) -> tuple[np.ndarray, np.ndarray]
     return rows, found[rows]
 
 
-def unpaired(dataset: DataSet) -> int:
-    """How many images of either side have no partner."""
+def about_unpaired(dataset: DataSet) -> str | None:
+    """A sentence on the images of either side that have no partner; None if all have."""
     assert dataset.other is not None
-    pairs = int((partners(dataset) >= 0).sum())
-    return len(dataset) + len(dataset.other) - 2 * pairs
+    found = partners(dataset)
+    lone = [f"A's {dataset.names[row]}" for row in np.flatnonzero(found < 0)]
+    lone += [f"B's {dataset.other.names[row]}" for row in np.setdiff1d(np.arange(len(dataset.other)), found)]
+    return f"{len(lone):,} images have no partner by name and are left out ({few(lone)})" if lone else None
 
 
 def _stems(dataset: DataSet) -> dict[str, int]:

@@ -1,7 +1,7 @@
 """The model folder, what is shared of a run: `config.json`, `model.safetensors` and a model card."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -115,6 +115,15 @@ def read(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     return config, weights
 
 
+def _example(model: nn.Module, verbs: Collection[str]) -> str:
+    """A line of Python that uses a model."""
+    if getattr(model, "words", 0):
+        return 'images = model.imagine("red heart", count=4)'
+    if "translate" in verbs:
+        return 'images = model.translate(images, "a2b")'
+    return "images = model.sample(16)" if "sample" in verbs else "codes = model.encode(images)"
+
+
 def _card(model: nn.Module, config: Mapping[str, Any]) -> str:
     verbs = capabilities(model)
     parameters = "\n".join(f"| `{name}` | {value} |" for name, value in config["parameters"].items())
@@ -126,7 +135,7 @@ def _card(model: nn.Module, config: Mapping[str, Any]) -> str:
         version=config["nacre"],
         shape="×".join(map(str, config["shape"])),
         verbs=", ".join(verb.replace("_", " ") for verb in verbs) or "be trained",
-        example="images = model.sample(16)" if "sample" in verbs else "codes = model.encode(images)",
+        example=_example(model, verbs),
         parameters=parameters or "| | |",
         training=training or "Not recorded.",
     )

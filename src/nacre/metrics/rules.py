@@ -109,7 +109,7 @@ def strong_discriminator(view: View) -> Iterator[Verdict]:
     evidence = {name: value for name, value in measured.items() if not math.isnan(value)}
     sure = (fake <= SURE or passed * pull <= FLAT) if logistic else view["residual"] <= SURE
     if auc >= APART and sure:
-        sentence = f"D(x) is {view['d_real']:.3f} on held-out items and D(G(z)) {fake:.2g}: it is never wrong"
+        sentence = f"D(x) is {view['d_real']:.3f} on real items and D(G(z)) {fake:.2g}: it is never wrong"
         if passed <= FLAT:
             sentence += f", and the generator's loss passes on {passed:.1%} of its slope"
         yield _bad(

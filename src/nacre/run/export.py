@@ -102,7 +102,7 @@ def export_onnx(
     """
     missing = [name for name in ("onnx", "onnxruntime", "onnxscript") if importlib.util.find_spec(name) is None]
     if missing:
-        raise ConfigError(f"export needs {', '.join(missing)}, not installed: pip install 'nacre[onnx]' brings them.")
+        raise ConfigError(f"export needs {', '.join(missing)}, not installed: pip install {' '.join(missing)}")
     verbs = [verb for verb in FILES if verb in capabilities(model)]
     if not verbs:
         raise CapabilityError(f"{type(model).__name__} can be asked for nothing that is exported ({', '.join(FILES)}).")

@@ -97,7 +97,7 @@ def generate(
     if not (only is None or 0 <= only < total):
         raise ConfigError(f"there is no shard {only} of {total}; they count from 0.")
     if form == "parquet" and importlib.util.find_spec("pyarrow") is None:
-        raise ConfigError("parquet needs pyarrow, which is not installed: pip install 'nacre[parquet]' brings it.")
+        raise ConfigError("parquet needs pyarrow, which is not installed: pip install pyarrow")
     note = {"nacre": __version__, "count": count, "shards": total, "format": form, **(facts or {})}
     made, chosen = 0, range(total) if only is None else [only]
     fresh = not (out / NOTE).exists()

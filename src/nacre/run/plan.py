@@ -122,7 +122,9 @@ def told(function: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
 def _choose(dataset: DataSet) -> str:
     """A model for data that came without one, by kind, count, size and labels; says why."""
     count, shape = len(dataset.rows("train")), dataset.shape
-    if not is_image(shape):
+    if dataset.other is not None:
+        name, why = "cyclegan", "there are two kinds of images, and it needs no pairs (pix2pix takes those of one name)"
+    elif not is_image(shape):
         name, why = "wgan_gp", "the data are vectors, and a Wasserstein GAN covers all the modes of a density"
     elif count < 2000:
         name, why = "vae", f"{count:,} images are too few for a GAN, whose discriminator would learn them by heart"

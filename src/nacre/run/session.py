@@ -23,6 +23,7 @@ from nacre import seeds
 from nacre.data import DataSet
 from nacre.data.captions import vocabulary
 from nacre.data.dataset import left_out
+from nacre.data.sides import about_unpaired
 from nacre.data.stream import Batches
 from nacre.engine import checkpoint, folder, loop, numerics
 from nacre.engine.average import Average, tensors
@@ -41,7 +42,7 @@ from nacre.networks import is_image, memory_format
 from nacre.protocols import Logs
 from nacre.run.labels import labels_of
 from nacre.run.place import called, stem
-from nacre.run.streams import both_rows, described, sides_of, trained_on, words_of
+from nacre.run.streams import both_rows, described, judged_by, sides_of, trained_on, words_of
 from nacre.spec import Spec
 
 logger = logging.getLogger("nacre")
@@ -302,11 +303,11 @@ def _record(path: Path, session: Session, updates: list[Update], average: Averag
         folder.write(path / "model", model, name=chosen.name, parameters=parameters, shape=shape, facts=facts)
 
     data, training, ranks, model = session.data, session.training, session.ranks, session.model
-    held_out, labels, others, others_shown = data.rows("validation"), labels_of(model, data), None, None
+    held_out, labels, others, others_shown = judged_by(data, model), labels_of(model, data), None, None
     shown = trained_on(data, model)
     if sides_of(model):
         _, of_b = both_rows(data, model, "train")
-        held_out, rows = both_rows(data, model, "validation")
+        _, rows = both_rows(data, model, "validation")
         assert data.other is not None
         others, others_shown = data.other.items[rows], data.other.items[spread(of_b, TRAIN, shuffle=True)]
     settings = {**chosen.complete(), **dataclasses.asdict(training)}
@@ -337,10 +338,12 @@ def _announce(path: Path, session: Session, updates: list[Update], ahead: range,
     parameters, items = sum(p.numel() for p in session.model.parameters()), len(trained_on(dataset, session.model))
     logger.info(
         f"{session.spec.name} ({parameters:,} parameters) on {dataset.source}: {items:,} items of "
-        f"{'×'.join(map(str, dataset.shape))} to train on, {len(dataset.rows('validation')):,} to validate with"
+        f"{'×'.join(map(str, dataset.shape))} to train on, {len(judged_by(dataset, session.model)):,} to validate with"
     )
     for note in dataset.notes:
         logger.info(note)
+    if sides_of(session.model) == "paired" and (lone := about_unpaired(dataset)):
+        logger.warning(lone)
     for side in filter(None, (dataset, dataset.other)):
         if side.bad:
             logger.warning(left_out(side.bad))

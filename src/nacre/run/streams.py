@@ -70,6 +70,13 @@ def trained_on(dataset: DataSet, model: nn.Module) -> np.ndarray:
     return described(dataset, "train") if words_of(model) else rows_of(model, dataset, labels_of(model, dataset))
 
 
+def judged_by(dataset: DataSet, model: nn.Module) -> np.ndarray:
+    """The rows that a model's progress is judged by, of side A where there are two; those of a captioned model with a caption."""
+    if sides_of(model):
+        return both_rows(dataset, model, "validation")[0]
+    return described(dataset, "validation") if words_of(model) else dataset.rows("validation")
+
+
 def both_rows(dataset: DataSet, model: object, split: Split) -> tuple[np.ndarray, np.ndarray]:
     """The rows of either side in a split.
 
