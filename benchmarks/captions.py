@@ -68,7 +68,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
         "checkpoint_every": 1_000,
     },
     "emoji": {"image_size": 32, "augment": False},
-    "emoji-sentences": {"image_size": 32, "augment": False, **FALLING},
+    "emoji-sentences": {"image_size": 32, "augment": True, **FALLING},
 }
 STAGES: dict[str, list[tuple[int, dict[str, Any]]]] = {
     "digits": [],
@@ -77,7 +77,7 @@ STAGES: dict[str, list[tuple[int, dict[str, Any]]]] = {
 }
 """Steps at which a run is forked, and with what: first it is a run at the model's own learning rates."""
 
-STEPS = {"digits": 25_000, "emoji": 10_000, "emoji-sentences": 6_000}
+STEPS = {"digits": 25_000, "emoji": 10_000, "emoji-sentences": 20_000}
 WAYS: dict[str, dict[str, Any]] = {"made": {}, "truncated": {"truncation": 1.0}, "chosen": {"reject_worst": 0.75}}
 """Samples as they are drawn, with latents in ±1 alone, and those of four times as many that the model finds to fit best."""
 
