@@ -58,8 +58,8 @@ class StackGAN(nn.Module):
         kl_weight: weight of the condition's KL from N(0, 1), which is a mean over its numbers.
         alone: weight of the judges' heads that see no text.
         augment: show the judges only images that are moved and have a piece cut out, real and made (DiffAugment, Zhao et al.
-            2020, without its changes of colour, since captions speak of colours): for the last part of a long training on
-            few images, against the noise that over-fitted judges leave.
+            2020, without its changes of colour, since captions speak of colours): for long trainings on few images,
+            against the noise that over-fitted judges leave.
         color: weight of the distance between the colours of consecutive sizes: of means, and five times of covariances; by
             default 50 without text (as in the code) and 0 with it.
     """
