@@ -588,6 +588,12 @@ def test_tiny_images_are_translated_as_well(kind, size):
     assert network(torch.rand(1, 3, *size)).shape == (1, 1, *size)
 
 
+@pytest.mark.parametrize(("value", "sentence"), [(math.nan, "hold NaN"), (2.0, "rescale them")])
+def test_arrays_that_are_no_images_are_refused(run, value, sentence):
+    with pytest.raises(ShapeError, match=sentence):
+        nacre.load(run).translate(torch.full((1, 1, 8, 8), value))
+
+
 def test_an_image_of_no_pixels_is_one_sentence(run):
     with pytest.raises(ShapeError, match="one pixel at least"):
         nacre.load(run).translate(torch.rand(1, 1, 0, 4))

@@ -111,7 +111,7 @@ class Pretrained:
             raise CapabilityError(
                 f"{self.spec.name} has read no captions, so it takes no prompt; train stackgan on images with captions."
             )
-        if not prompts or not all(words(prompt) for prompt in prompts):
+        if not prompts or not all(isinstance(prompt, str) and words(prompt) for prompt in prompts):
             raise ConfigError("a prompt is a text of one word at least, got none.")
         if steps == 1 or (steps and len(prompts) < 2):
             raise ConfigError("a walk takes two prompts and two steps at least.")
@@ -186,6 +186,10 @@ class Pretrained:
         Args:
             items: of the side that the direction begins at.
             direction: "a2b" or "b2a", as far as the model goes there; by default its first.
+
+        Raises:
+            ShapeError: images of another shape or range, or that hold no numbers.
+            ConfigError: a direction that the model does not go.
         """
         direction = self.direction(direction)
         given = torch.as_tensor(items)
@@ -195,8 +199,9 @@ class Pretrained:
             )
         if not min(given.shape[2:]):
             raise ShapeError(f"translate takes images of one pixel at least, got {tuple(given.shape)}.")
-        module = self.module
-        return sampling.apply(lambda x: module.translate(x, direction), images.to_float(given), module, batch_size)  # type: ignore[operator]
+        module, given = self.module, images.to_float(given)
+        _check_values(given, image=True)
+        return sampling.apply(lambda x: module.translate(x, direction), given, module, batch_size)  # type: ignore[operator]
 
     def direction(self, asked: str | None = None) -> str:
         """A direction that the model translates in; by default its first."""
@@ -275,13 +280,18 @@ class Pretrained:
                 f"{self.spec.name} was built for items of shape (N, {', '.join(map(str, self.shape))}), got "
                 f"{tuple(tensor.shape)}; resize them, or train at their size."
             )
-        if not bool(tensor.isfinite().all()):
-            raise ShapeError("the items hold NaN or infinity; repair or drop those items first.")
-        if is_image(self.shape) and tensor.numel() and not 0 <= tensor.min() <= tensor.max() <= 1:
-            raise ShapeError(
-                f"images are floats in [0, 1] or uint8, got values from {tensor.min():.3g} to {tensor.max():.3g}; rescale them."
-            )
+        _check_values(tensor, is_image(self.shape))
         return tensor
+
+
+def _check_values(items: Tensor, image: bool) -> None:
+    """Raise ShapeError for items that are not numbers, and for images out of their range."""
+    if not bool(items.isfinite().all()):
+        raise ShapeError("the items hold NaN or infinity; repair or drop those items first.")
+    if image and items.numel() and not 0 <= items.min() <= items.max() <= 1:
+        raise ShapeError(
+            f"images are floats in [0, 1] or uint8, got values from {items.min():.3g} to {items.max():.3g}; rescale them."
+        )
 
 
 def load(
