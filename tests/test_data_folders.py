@@ -170,6 +170,17 @@ def test_captions_that_are_no_utf8_are_told_and_numbers_are_texts(tmp_path):
     assert "The captions of 1 images are no UTF-8 and have gaps (a.png)." in found.notes
 
 
+def test_an_image_with_several_lines_keeps_the_last_and_is_told(tmp_path):
+    files = pictures(["a.png", "b.png"])
+    lines = [
+        {"file_name": name, "text": text} for name, text in (("a.png", "one"), ("b.png", "two"), ("a.png", "three"))
+    ]
+    files["metadata.jsonl"] = "\n".join(map(json.dumps, lines)).encode()
+    found = open_set(folder(tmp_path / "photos", files))
+    assert found.captions == ("three", "two")
+    assert "1 images stand in metadata.jsonl more than once, and the last line counts (a.png)." in found.notes
+
+
 def test_labels_in_csv_are_numbered_in_their_order(tmp_path):
     files = pictures(["a.png", "b.png", "c.png", "d.png"])
     files["labels.csv"] = b"file_name,label,label_name\na.png,10,ten\nb.png,9.0,\nc.png,10,ten\nd.png,,\n"

@@ -4,7 +4,7 @@ import csv
 import io
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from posixpath import dirname, join, normpath, splitext
@@ -186,7 +186,9 @@ def _told_classes(
 
 
 def _metadata(files: Sequence[str], read_text: ReadText, source: str) -> tuple[dict[str, Remark], tuple[str, ...]]:
-    """What is said about images by their paths, and a note for each file of labels that says it otherwise."""
+    """What is said about images by their paths, and notes: on a file of labels that says it otherwise, and on images that one
+    file names again, of which the last line counts.
+    """
     remarks: dict[str, Remark] = {}
     notes: tuple[str, ...] = ()
     for path in files:
@@ -198,13 +200,20 @@ def _metadata(files: Sequence[str], read_text: ReadText, source: str) -> tuple[d
             notes += (f"{path} is not read, for it has no columns file_name and label.",)
             continue
         rows = _jsonl if name.endswith(".jsonl") else _csv
-        for image, remark in rows(text, dirname(path), f"{path} in {source}").items():
-            remarks[image] = remarks.get(image, Remark()).and_then(remark)
+        said: dict[str, Remark] = {}
+        again: set[str] = set()
+        for image, remark in rows(text, dirname(path), f"{path} in {source}"):
+            again |= {image} & said.keys()
+            said[image] = remark
+        if again:
+            notes += (
+                f"{len(again)} images stand in {path} more than once, and the last line counts ({few(sorted(again))}).",
+            )
+        remarks |= {image: remarks.get(image, Remark()).and_then(remark) for image, remark in said.items()}
     return remarks, notes
 
 
-def _jsonl(text: str, folder: str, where: str) -> dict[str, Remark]:
-    remarks = {}
+def _jsonl(text: str, folder: str, where: str) -> Iterator[tuple[str, Remark]]:
     for number, line in enumerate(text.split("\n"), 1):  # a text may hold other characters that end lines
         if not line.strip():
             continue
@@ -214,12 +223,10 @@ def _jsonl(text: str, folder: str, where: str) -> dict[str, Remark]:
             row = None
         if not isinstance(row, dict):
             raise DataError(f"Line {number} of {where} is not a JSON object.")
-        remarks.update(_remark(row, folder, f"Line {number} of {where}"))
-    return remarks
+        yield _remark(row, folder, f"Line {number} of {where}")
 
 
-def _csv(text: str, folder: str, where: str) -> dict[str, Remark]:
-    remarks: dict[str, Remark] = {}
+def _csv(text: str, folder: str, where: str) -> Iterator[tuple[str, Remark]]:
     rows, line = csv.DictReader(io.StringIO(text), strict=True), 2
     while True:
         try:
@@ -227,12 +234,12 @@ def _csv(text: str, folder: str, where: str) -> dict[str, Remark]:
         except csv.Error as error:
             raise DataError(f"Line {line} of {where} cannot be read as CSV ({error}); is a quote left open?") from None
         if row is None:
-            return remarks
-        remarks.update(_remark(row, folder, f"Line {line} of {where}"))
+            return
+        yield _remark(row, folder, f"Line {line} of {where}")
         line = rows.line_num + 1
 
 
-def _remark(row: Mapping[str | None, object], folder: str, where: str) -> dict[str, Remark]:
+def _remark(row: Mapping[str | None, object], folder: str, where: str) -> tuple[str, Remark]:
     name, text, split = row.get("file_name"), row.get("text"), row.get("split")
     if not isinstance(name, str) or not name:
         raise DataError(f"{where} has no file_name.")
@@ -244,7 +251,7 @@ def _remark(row: Mapping[str | None, object], folder: str, where: str) -> dict[s
     if split and known == UNSAID:
         raise DataError(f"{where} has the split {split!r}; train, validation or test was expected.")
     said = Remark(text, known, _label(row.get("label")), _label(row.get("label_name")))
-    return {normpath(join(folder, name)): said}
+    return normpath(join(folder, name)), said
 
 
 def _label(value: object) -> str:
