@@ -379,7 +379,7 @@ def test_damaged_parquet(arrow, tmp_path):
 def test_without_pyarrow_one_sentence_says_how_to_get_it(tmp_path, monkeypatch):
     (tmp_path / "x.parquet").write_bytes(b"")
     monkeypatch.setattr(parquet.importlib.util, "find_spec", lambda _name: None)
-    with pytest.raises(DataError, match=r"x.parquet needs pyarrow, .*: pip install 'nacre\[parquet\]' brings it\.$"):
+    with pytest.raises(DataError, match=r"x.parquet needs pyarrow, .*: pip install pyarrow$"):
         open_set(tmp_path / "x.parquet")
 
 

@@ -113,7 +113,7 @@ def test_translations_as_they_should_be_are_healthy():
 def test_a_judge_that_is_never_wrong_or_blind():
     found = said(looked(model_of(Perfect), lambda x: 0.95 - 0.9 * x))
     assert set(found) == {"strong-discriminator"}
-    assert found["strong-discriminator"].sentence.startswith("a2b: D(x) is 1.000 on held-out items")
+    assert found["strong-discriminator"].sentence.startswith("a2b: D(x) is 1.000 on real items")
     assert (
         "--judge-width"
         in said(looked(model_of(Perfect), lambda x: 0.95 - 0.9 * x), settings=TINY)["strong-discriminator"].advice
