@@ -29,8 +29,12 @@ TINY = {
     name: {"hidden": (16, 16)} if "hidden" in {field.name for field in fields(find_class(name))} else {}
     for name in CATALOGUE
 }
-TWO_SIDES = {"data_b": "digits", "lr_schedule": "constant", "width": 4, "judge_width": 4, "blocks": 1}
-TINY |= {"cyclegan": TWO_SIDES, "pix2pix": TWO_SIDES, "stackgan": {"width": 4, "judge_width": 4, "blocks": 0}}
+TWO_SIDES = {"data_b": "digits", "lr_schedule": "constant", "width": 4, "judge_width": 4}
+TINY |= {
+    "cyclegan": {**TWO_SIDES, "blocks": 1},
+    "pix2pix": TWO_SIDES,
+    "stackgan": {"width": 4, "judge_width": 4, "blocks": 0},
+}
 QUICK = {"steps": 40, "batch_size": 8, "log_every": 7, "sample_every": 0, "checkpoint_every": 10}
 
 
