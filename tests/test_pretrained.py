@@ -10,7 +10,10 @@ import torch
 import nacre
 from nacre.engine import checkpoint
 from nacre.errors import CapabilityError, CheckpointError, ConfigError, ShapeError
+from nacre.models import CATALOGUE
 from nacre.pretrained import Pretrained
+from nacre.run.session import build
+from nacre.spec import spec
 
 QUICK = {"steps": 6, "batch_size": 8, "sample_every": 0}
 
@@ -83,6 +86,17 @@ def test_save_and_load_round_trip(model, tmp_path):
     assert "library_name: nacre" in card
     assert "ELBO" in card
     assert {path.name for path in (tmp_path / "shared").iterdir()} == {"config.json", "model.safetensors", "README.md"}
+
+
+@pytest.mark.parametrize("name", CATALOGUE)
+def test_the_line_on_a_models_card_runs(name, tmp_path):
+    chosen = spec(name, {"classes": 3} if name in ("transfer", "m2") else {})
+    model = Pretrained(build(chosen, (1, 16, 16), 0), chosen, (1, 16, 16), {})
+    card = (model.save_pretrained(tmp_path) / "README.md").read_text()
+    line = card.partition('model = nacre.load("path/or/hub-id")\n')[2].partition("\n")[0]
+    given = {"model": model, "images": torch.rand(2, 1, 16, 16)}
+    exec(line, given)
+    assert isinstance(given[line.partition(" = ")[0]], torch.Tensor)
 
 
 def test_best_and_numbered_checkpoints(run):

@@ -49,6 +49,15 @@ model = nacre.load("path/or/hub-id")
 """
 
 
+EXAMPLES = {
+    "translate": 'images = model.translate(images, "a2b")',
+    "sample": "images = model.sample(16)",
+    "encode": "codes = model.encode(images)",
+    "classify": "probabilities = model.classify(images)",
+}
+"""By what a model can do, the line of Python that its card shows: the first that it can."""
+
+
 def write(
     folder: Path,
     model: nn.Module,
@@ -119,9 +128,7 @@ def _example(model: nn.Module, verbs: Collection[str]) -> str:
     """A line of Python that uses a model."""
     if getattr(model, "words", 0):
         return 'images = model.imagine("red heart", count=4)'
-    if "translate" in verbs:
-        return 'images = model.translate(images, "a2b")'
-    return "images = model.sample(16)" if "sample" in verbs else "codes = model.encode(images)"
+    return next((line for verb, line in EXAMPLES.items() if verb in verbs), "network = model.module")
 
 
 def _card(model: nn.Module, config: Mapping[str, Any]) -> str:
