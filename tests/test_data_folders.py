@@ -196,6 +196,7 @@ def test_labels_in_metadata_count_before_folders_and_beside_captions(tmp_path):
     files["labels.csv"] = b"file_name,label\ny/b.png,cow\n"
     found = open_set(folder(tmp_path / "photos", files))
     assert [found.classes[label] for label in found.labels] == ["dog", "cat"]
+    assert "Labels are those of the metadata; the folders x, y are no classes." in found.notes
     assert found.captions == ("one", "")
 
 

@@ -101,8 +101,11 @@ def arrange(
     fixed, inner = _split_folders(names)
     remarks, unread = _metadata(files, read_text, source)
     labels, classes, unlabelled = _told_classes(paths, remarks)
+    of_folders = _class_folders(inner)
     if not classes:
-        labels, classes = _class_folders(inner)
+        labels, classes = of_folders
+    elif of_folders[1]:
+        unlabelled += (f"Labels are those of the metadata; the folders {few(of_folders[1])} are no classes.",)
     captions = _captions(paths, files, remarks, read_text)
     kind, notes = _kind(classes, captions is not None)
     notes = _about_folders(names, inner) + notes + unlabelled + unread
@@ -176,13 +179,16 @@ def _told_classes(
 ) -> tuple[np.ndarray | None, tuple[str, ...], tuple[str, ...]]:
     """The labels that the metadata give, what each is called (by its `label_name` if there is one), and notes."""
     said = [remarks[path].label if path in remarks else "" for path in paths]
+    if not any(said):
+        return None, (), ()
     whole = all(_WHOLE.fullmatch(label) for label in said if label)
     known = [int(label) if label else UNSAID for label in said] if whole else said
     labels, classes = numbered(np.array(known))
     if not classes:
         return None, (), ()
-    names = {str(label): remarks[path].label_name for label, path in zip(known, paths, strict=True) if path in remarks}
-    return labels, tuple(names[each] or each for each in classes), about_unlabelled(labels)
+    named = [(label, remarks[path]) for label, path in zip(known, paths, strict=True) if path in remarks]
+    names = {str(label): remark.label_name for label, remark in named if remark.label_name}
+    return labels, tuple(names.get(each, each) for each in classes), about_unlabelled(labels)
 
 
 def _metadata(files: Sequence[str], read_text: ReadText, source: str) -> tuple[dict[str, Remark], tuple[str, ...]]:
