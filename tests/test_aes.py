@@ -155,6 +155,7 @@ def test_sparse_codes_are_sparse(tmp_path):
     [
         ({"network": "conv", "tied": True}, "add --network mlp"),
         ({"noise": "masking", "noise_level": 1.5}, "from 0 to 1; got 1.5"),
+        ({"noise_level": 0.5}, "there is none; add --noise"),
         ({"sparsity": 1.0, "sparsity_kind": "kl"}, "add --code-activation sigmoid"),
         ({"output": "linear", "loss": "bce"}, "take --loss mse"),
         ({"sparsity_target": 1.0}, "between 0 and 1, got 1"),

@@ -15,6 +15,7 @@ from nacre.engine.settings import Training
 from nacre.errors import ConfigError
 from nacre.run import config as configuration
 from nacre.run import start
+from nacre.run.plan import plan
 from nacre.run.session import resolve
 from nacre.spec import spec
 
@@ -165,3 +166,20 @@ def test_threads_are_those_of_the_run_only_for_as_many_ranks(tmp_path, monkeypat
     assert configuration.recorded(tmp_path / "run")["numerics"]["ranks"] == 1
     nacre.resume(tmp_path / "run")
     assert len(applied) == 1
+
+
+@pytest.mark.parametrize(
+    ("model", "flags", "unused"),
+    [
+        ("gan", {"width": 8}, ["--width"]),
+        ("gan", {"hidden": (16,)}, []),
+        ("gan", {"network": "conv", "width": 8}, []),
+        ("gan", {"network": "conv", "width": 8, "hidden": (16,)}, ["--hidden"]),
+        ("vae", {"hidden": (512, 256)}, []),  # the default, said aloud
+        ("wgan_gp", {"network": "conv", "critic_hidden": (16,)}, ["--critic-hidden"]),
+    ],
+)
+def test_sizes_of_layers_that_the_network_does_not_have_are_told(caplog, model, flags, unused):
+    caplog.set_level("INFO", logger="nacre")
+    plan(configuration.request(model, {"data": "digits", **flags}, {}))
+    assert re.findall(r"(--[\w-]+) changes nothing", caplog.text) == unused

@@ -83,6 +83,11 @@ class AE(nn.Module):
         kind = networks.kind_for(shape, network, smallest=32)
         if kind != "mlp" and (tied or activation != "relu"):
             raise ConfigError(f"tied and activation are of the MLP, and this network is '{kind}'; add --network mlp.")
+        if noise == "none" and noise_level != 0.25:
+            raise ConfigError(
+                f"noise_level is how much of a noise there is, and there is none; add --noise masking or --noise gaussian; got "
+                f"{noise_level}."
+            )
         if noise == "masking" and noise_level > 1:
             raise ConfigError(f"noise_level is the share that masking destroys, from 0 to 1; got {noise_level}.")
         if not 0 < sparsity_target < 1:

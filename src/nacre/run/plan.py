@@ -4,7 +4,7 @@ import dataclasses
 import logging
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,14 +19,19 @@ from nacre.engine import numerics
 from nacre.engine.lock import locked
 from nacre.engine.ranks import ALONE, Ranks
 from nacre.engine.settings import Training
-from nacre.networks import is_image
+from nacre.errors import ConfigError
+from nacre.models import CATALOGUE
+from nacre.networks import Shape, is_image
 from nacre.run.config import Request
 from nacre.run.labels import fitted
 from nacre.run.session import Session, build, resolve
 from nacre.run.streams import described, stream_of, words_of
-from nacre.spec import Spec
+from nacre.spec import Spec, fields, find_class
 
 logger = logging.getLogger("nacre")
+
+SIZES = ("hidden", "width")
+"""How the names of parameters end that are sizes of layers."""
 
 KEPT = 256
 """Captions that a model is given to sample from."""
@@ -84,7 +89,13 @@ def plan(asked: Request, *, conditional: bool = False) -> Plan:
     """
     dataset = data.load(asked.data, progress=True)
     chosen = asked.spec(_choose(dataset) if asked.model is None else asked.model)
-    return settled(asked, fitted(chosen, dataset, conditional), dataset)
+    planned = settled(asked, fitted(chosen, dataset, conditional), dataset)
+    for flag in idle(planned.spec, planned.model, dataset.shape):
+        logger.info(
+            f"{flag} changes nothing: no layer of this network is sized by it; nacre train {planned.spec.name} --help says "
+            "which one's layers are."
+        )
+    return planned
 
 
 def settled(asked: Request, chosen: Spec, dataset: DataSet) -> Plan:
@@ -95,6 +106,23 @@ def settled(asked: Request, chosen: Spec, dataset: DataSet) -> Plan:
     if words_of(model):
         _introduce(model, dataset)
     return Plan(asked, chosen, dataset, training, device, model)
+
+
+def idle(chosen: Spec, model: nn.Module, shape: Shape) -> list[str]:
+    """The flags among those given that are to size layers and size none of `model`'s, whose network is of another kind."""
+    found = []
+    for field in fields(find_class(chosen.name)) if chosen.name in CATALOGUE else []:
+        others = {name: value for name, value in chosen.parameters.items() if name != field.name}
+        given = chosen.parameters.get(field.name, field.default)
+        if field.name.endswith(SIZES) and given != field.default:
+            with suppress(ConfigError):  # a default that does not go with the other settings: it has its effect
+                if _sizes(build(Spec(chosen.name, others), shape, seed=0)) == _sizes(model):
+                    found.append(field.flag)
+    return found
+
+
+def _sizes(model: nn.Module) -> list[torch.Size]:
+    return [parameter.shape for parameter in model.parameters()]
 
 
 def _introduce(model: nn.Module, dataset: DataSet) -> None:
