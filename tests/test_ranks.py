@@ -203,6 +203,16 @@ def test_a_batch_that_does_not_divide_is_refused_before_ranks_are_started():
     assert refused.stderr.count("does not divide into 3 ranks") == 1
 
 
+def test_what_all_ranks_refuse_is_told_once(tmp_path):
+    run = tmp_path / "run"
+    assert command("train", *TINY, "--steps", "5", "--out", run, "--devices", "2").returncode == 0
+    written = (run / "config.yaml").read_text()
+    (run / "config.yaml").write_text(written.replace("threads: 1", "threads: 1000"))
+    refused = command("resume", run, "--steps", "10")
+    assert refused.returncode == 2
+    assert refused.stderr.count("would not be bit-identical here: threads (was 1000, is 1)") == 1
+
+
 @pytest.mark.parametrize("lost", ["first", "second"])
 @pytest.mark.slow
 def test_a_lost_rank_ends_the_others_with_a_sentence(tmp_path, lost):

@@ -92,7 +92,10 @@ def play(
         numerics.apply(written["numerics"])
     updates = compile_or_not(session, written["numerics"].get("compile", "off"))
     now = numerics.describe(plan.training, plan.device, updates, ranks.size)
-    _check_changes(written, plan.spec, now, accept_changes)
+    check = partial(_check_changes, written, plan.spec, now, accept_changes)
+    ranks.first(check)  # what all would refuse is told once
+    if ranks.rank:
+        check()
     plan.agree(ranks)
     pace = trial(session)
     of_data, training = plan.settings()
