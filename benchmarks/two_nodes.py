@@ -6,7 +6,9 @@ same command, started again, must bring the run to the bit-identical end of a ru
 long the nodes took to end; that it is there says that all held.
 """
 
+import argparse
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -28,6 +30,7 @@ TRAIN += ["--sample-every", "0", "--checkpoint-every", "100"]
 
 def main() -> None:
     """All of it; an assertion says what went wrong."""
+    results = arguments().results
     with tempfile.TemporaryDirectory() as folder, network():
         one, whole, cut = (Path(folder) / name for name in ("one", "whole", "cut"))
         alone = [sys.executable, "-m", "nacre", *TRAIN, "--steps", "40", "--out", str(one)]
@@ -56,12 +59,29 @@ def main() -> None:
         assert not different, different
         print("started again, the run ends bit-identical to one that was never disturbed: yes")
         protocol = " ".join(str(__doc__).split("\n\n")[1].split())
-        print(rows.write_row("two-nodes", protocol, {"seconds_to_end": seconds}, [0], 1, said=sentences[0][0]))
+        print(
+            rows.write_row(
+                "two-nodes", protocol, {"seconds_to_end": seconds}, [0], 1, results=results, said=sentences[0][0]
+            )
+        )
+
+
+def arguments() -> argparse.Namespace:
+    """Where the row goes; ends with a sentence where there can be no namespaces."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--results", type=Path, default=rows.RESULTS, help="folder of the row")
+    asked = parser.parse_args()
+    if os.geteuid() or not shutil.which("ip"):
+        parser.error(
+            "network namespaces are made by root, with the program `ip` (iproute2); run it with sudo on Linux."
+        )
+    return asked
 
 
 @contextmanager
 def network() -> Iterator[None]:
-    """Two namespaces with a link between them."""
+    """Two namespaces with a link between them, in the place of what a run that was killed may have left."""
+    remove()
     try:
         for node in NODES:
             ip("netns", "add", node)
@@ -72,8 +92,13 @@ def network() -> Iterator[None]:
             ip("-n", node, "link", "set", "lo", "up")
         yield
     finally:
-        for node in NODES:
-            subprocess.run(["ip", "netns", "del", node], check=False)
+        remove()
+
+
+def remove() -> None:
+    """Delete the namespaces that there are."""
+    for node in NODES:
+        subprocess.run(["ip", "netns", "del", node], check=False, stderr=subprocess.DEVNULL)
 
 
 def start(run: Path, steps: int) -> list[subprocess.Popen[str]]:

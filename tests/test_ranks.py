@@ -15,7 +15,7 @@ import nacre
 from nacre.engine import checkpoint
 from nacre.engine.ranks import ALONE, Ranks
 from nacre.engine.settings import Training
-from nacre.errors import ConfigError
+from nacre.errors import ConfigError, RunError
 from nacre.run import fork, launch
 from ranks_worker import results
 
@@ -117,17 +117,35 @@ def test_before_a_run_begins_no_rank_tries_more_than_its_part(tmp_path, monkeypa
 
 def test_for_what_the_first_rank_does_alone_the_others_have_patience(monkeypatch):
     told = []
-    monkeypatch.setattr(
-        torch.distributed, "broadcast_object_list", lambda answer, source, group: told.append((answer[0], group))
-    )
-    ranks = [Ranks(rank, 2, "short", "long") for rank in range(2)]
-    assert ranks[0].first(lambda: 7) == 7
-    ranks[1].first(lambda: 8)
-    assert told == [(7, "long"), (None, "long")]
+
+    def broadcast(message, source, group):
+        assert (source, group) == (0, "long")
+        if message[0] is None:  # asked for by a rank that follows
+            message[:] = told.pop(0)
+        else:
+            told.append(list(message))
+
+    monkeypatch.setattr(torch.distributed, "broadcast_object_list", broadcast)
+    first, second = (Ranks(rank, 2, "short", "long", beat=0.05) for rank in range(2))
+    assert first.first(lambda: time.sleep(0.5) or 7) == 7
+    assert len(told) > 2
+    assert told[0] == [False, None, None]
+    assert second.first(lambda: 8) == 7
+    assert not told
+    with pytest.raises(ConfigError, match="no such file"):
+        first.first(lambda: raised(ConfigError("no such file")))
+    with pytest.raises(RunError, match="no such file") as repeated:
+        second.first(lambda: 8)
+    assert repeated.value.told
+
+
+def raised(error):
+    raise error
 
 
 SLOW = """
 import time
+from pathlib import Path
 from nacre.models.ae import AE
 
 class Slow(AE):
@@ -135,6 +153,7 @@ class Slow(AE):
         super().__init__(shape, hidden=hidden)
 
     def reconstruct(self, x):
+        Path(__file__).with_name("looking").touch()
         time.sleep(3)
         return super().reconstruct(x)
 """
@@ -147,6 +166,23 @@ def test_a_look_may_take_longer_than_a_rank_may_be_silent(tmp_path):
     done = command("train", tmp_path / "slow.py:Slow", *words, "--out", tmp_path / "run", "--devices", "2")
     assert done.returncode == 0, done.stderr
     assert "done: 2 steps" in done.stdout
+
+
+@pytest.mark.slow
+def test_a_first_rank_that_falls_silent_while_it_looks_is_lost(tmp_path):
+    (tmp_path / "slow.py").write_text(SLOW.replace("sleep(3)", "sleep(300)"))
+    words = ["--steps", "2", "--signal-every", "1", "--batch-size", "16", "--timeout", "4", "--checkpoint-every", "1"]
+    process = start("train", tmp_path / "slow.py:Slow", *words, "--out", tmp_path / "run", "--devices", "2")
+    wait_until((tmp_path / "looking").exists, 60)
+    child = child_of(process)
+    time.sleep(6)  # longer than a rank may be silent
+    assert Path(f"/proc/{child}").exists()
+    os.kill(process.pid, signal.SIGSTOP)
+    wait_until(lambda: "Z" in Path(f"/proc/{child}/stat").read_text().split()[2], 30)
+    os.kill(process.pid, signal.SIGKILL)
+    _, err = process.communicate(timeout=30)
+    assert "rank 1 lost contact with the others" in err
+    assert "Traceback" not in err
 
 
 def test_a_rank_that_ends_before_all_have_met_ends_the_others(tmp_path):

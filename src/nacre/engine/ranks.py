@@ -2,8 +2,9 @@
 
 import hashlib
 import re
+import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -27,13 +28,15 @@ class Ranks:
         rank: this one's number, from 0; rank 0 writes.
         size: how many there are.
         group: the process group they talk through.
-        patient: one in which the others may wait longer, for what rank 0 does alone.
+        patient: one in which the others wait for what rank 0 does alone.
+        beat: seconds between two signs of life that rank 0 gives there meanwhile; None if it gives none.
     """
 
     rank: int = 0
     size: int = 1
     group: Any = None
     patient: Any = None
+    beat: float | None = None
 
     def part(self, count: int) -> range:
         """This rank's rows of `count`: consecutive, and equally many for every rank but the last ones."""
@@ -113,20 +116,55 @@ class Ranks:
         """
         if self.size == 1:
             return function()
-        answer: list[Any] = [None, None]
-        failure: NacreError | None = None
-        if self.rank == 0:
+        if self.rank:
+            return self.answer_of_first()
+        answer, failure = None, None
+        with self.alive():
             try:
-                answer[0] = function()
+                answer = function()
             except NacreError as error:
-                failure, answer[1] = error, str(error)
+                failure = error
         with _contact():
-            dist.broadcast_object_list(answer, 0, group=self.patient)
+            self.tell([True, answer, str(failure) if failure else None])
         if failure:
             raise failure
-        if answer[1] is not None:
-            raise Repeated(answer[1])
-        return answer[0]
+        return answer  # type: ignore[return-value]
+
+    def answer_of_first(self) -> Any:
+        """What rank 0 tells when it is done, past all its signs of life."""
+        done, answer, failure = False, None, None
+        while not done:
+            with _contact():
+                done, answer, failure = self.tell([None, None, None])
+        if failure is not None:
+            raise Repeated(failure)
+        return answer
+
+    def tell(self, message: list[Any]) -> list[Any]:
+        """Rank 0's message, on every rank."""
+        dist.broadcast_object_list(message, 0, group=self.patient)
+        return message
+
+    @contextmanager
+    def alive(self) -> Iterator[None]:
+        """Give signs of life while rank 0 works alone, so that the others can tell it from one that is lost."""
+        if self.beat is None:
+            yield
+            return
+        over = threading.Event()
+
+        def signs() -> None:
+            with suppress(RuntimeError):  # nobody is left to hear: found out, and said, when the work is done
+                while not over.wait(self.beat):
+                    self.tell([False, None, None])
+
+        thread = threading.Thread(target=signs, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            over.set()
+            thread.join()
 
 
 class Repeated(RunError):

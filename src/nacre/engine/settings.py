@@ -40,8 +40,8 @@ class Training:
         nodes: machines that train together; each is given the same command and its NODE_RANK, MASTER_ADDR and MASTER_PORT,
             or the command is started by torchrun or SLURM, whose numbers then count.
         strategy: how the processes talk: "nccl", "gloo", "mpi", or "auto" by the device.
-        timeout: seconds after which a process that is not heard of is taken for lost; half an hour at least where the others
-            wait for the first one's looks, pictures and files.
+        timeout: seconds after which a process that is not heard of is taken for lost; on GPUs half an hour at least where the
+            others wait for the first one's looks, pictures and files, of which it gives signs elsewhere.
         sync_batchnorm: batch norms see the whole batch, not this process's part: "on", "off", or "auto", on for GPUs.
         precision: "fp32", or "bf16" for matrix products and convolutions in bfloat16.
         compile: compile the gradients with torch.compile: "on", "off", or "auto" where model and steps make it pay.

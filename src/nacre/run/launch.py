@@ -39,7 +39,11 @@ PATIENCE = 20
 """Seconds that the first rank leaves those it started to end by themselves."""
 
 SOLITARY = 1800
-"""Seconds that the others wait for what the first rank does alone: looks at training, pictures, files."""
+"""Seconds that the others wait for what the first rank does alone (looks at training, pictures, files) where it gives no
+signs of life."""
+
+BEAT = 5.0
+"""Seconds between its signs of life: through gloo, whose messages another thread may send than the one that works."""
 
 
 def is_follower() -> bool:
@@ -226,11 +230,13 @@ def _meet(local: int, nodes: int, training: Training, device: torch.device, ours
         fabric.launch()
         # From here on a rank that is not heard of for so long is taken for lost.
         group = dist.new_group(timeout=timedelta(seconds=training.timeout))
-        patient = dist.new_group(timeout=timedelta(seconds=max(SOLITARY, training.timeout)))
+        beat = min(BEAT, training.timeout / 4) if dist.get_backend() == "gloo" else None
+        patience = training.timeout if beat else max(SOLITARY, training.timeout)
+        patient = dist.new_group(timeout=timedelta(seconds=patience))
     except (RuntimeError, ValueError) as error:
         reason = " ".join(str(error).split())[:160]
         raise RunError(f"the {local * nodes} ranks could not be brought together ({reason}).") from error
-    return Ranks(fabric.global_rank, fabric.world_size, group, patient)
+    return Ranks(fabric.global_rank, fabric.world_size, group, patient, beat)
 
 
 def _meet_anew(backend: str) -> None:
