@@ -233,6 +233,15 @@ def test_ranks_that_are_no_numbers(monkeypatch):
         pass
 
 
+@pytest.mark.parametrize("strategy", ["nccl", "mpi"])
+def test_a_way_to_talk_that_there_is_not_is_refused_before_ranks_are_started(monkeypatch, strategy):
+    monkeypatch.setattr(torch.distributed, "is_mpi_available", lambda: False)
+    training = Training(devices=2, batch_size=16, strategy=strategy)
+    refused = pytest.raises(ConfigError, match=f"--strategy {strategy} is for")
+    with refused, launch.joined(training, torch.device("cpu"), {}):
+        pass
+
+
 def test_a_batch_that_does_not_divide_is_refused_before_ranks_are_started():
     refused = command("train", *TINY, "--devices", "3")
     assert refused.returncode == 2

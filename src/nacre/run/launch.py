@@ -78,6 +78,8 @@ def joined(training: Training, device: torch.device, request: Mapping[str, Any])
         raise ConfigError(
             f"--strategy {training.strategy} is for CUDA devices, and this is {device.type}; leave it out."
         )
+    if training.strategy == "mpi" and not dist.is_mpi_available():
+        raise ConfigError("--strategy mpi is for a torch that was built with MPI, and this one was not; leave it out.")
     Ranks(0, local * nodes).check(training.batch_size or 0, training.accumulate)
     environment, threads, children = dict(os.environ), torch.get_num_threads(), []
     try:
